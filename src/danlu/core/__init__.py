@@ -1,0 +1,1 @@
+"""The ground that every stage stands on: config, artifacts, ledger, seeds, events, errors."""

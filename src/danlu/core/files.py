@@ -1,0 +1,198 @@
+"""Writing that survives a crash, and digests of what was written.
+
+A file or folder appears whole or not at all: it is written under a temporary name beside its final place, flushed to
+the disk, renamed, and the folder that now holds the name is flushed too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from danlu.core.errors import BusyError, CorruptError, DanluError
+
+__all__ = [
+    "canonical_json",
+    "digest_of",
+    "explained",
+    "fsync_folder",
+    "lock",
+    "publish",
+        "read_json",
+    "scratch_folder",
+    "sha256_file",
+    "write_atomic",
+    "write_json",
+]
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON with sorted keys, no spaces and no non-finite numbers: the same value gives the same bytes."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of the canonical JSON of a value, in hexadecimal."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fsync_folder(folder: Path) -> None:
+    """Flush a folder's list of names to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        DanluError: The disk is full, or the folder may not be written to; what was there before is intact.
+    """
+    with explained(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        fsync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, whole or not at all."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomic(path, f"{text}\n".encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that danlu wrote.
+
+    Raises:
+        CorruptError: It is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CorruptError(f"not valid JSON: {error}", where=str(path)) from error
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """A folder to fill before it is published; whatever of it is left when the block ends is removed.
+
+    Those that a killed process left in the same parent are swept first.
+
+    Raises:
+        DanluError: The disk is full, or the parent may not be written to.
+    """
+    with explained(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        for stale in parent.glob(".scratch-*"):
+            if not _alive(int(stale.name.split("-")[1])):
+                shutil.rmtree(stale, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".scratch-{os.getpid()}-", dir=parent))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(folder: Path, target: Path) -> None:
+    """Give a filled folder its final name, after every byte of it is on the disk.
+
+    Raises:
+        DanluError: The disk is full or may not be written to.
+        FileExistsError: The name is taken.
+    """
+    with explained(target):
+        for path in (*folder.rglob("*"), folder):
+            if path.is_dir():
+                fsync_folder(path)
+            else:
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        if target.exists():
+            raise FileExistsError(target)
+        folder.chmod(0o755)
+        folder.rename(target)
+        fsync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def lock(path: Path, *, holder: str) -> Iterator[None]:
+    """Hold a file lock, which the operating system releases when the process ends, however it ends.
+
+    Args:
+        path: The lock file; it is created and left in place.
+        holder: What the lock protects, for the message.
+
+    Raises:
+        BusyError: Another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            raise BusyError(
+                f"another process ({owner}) is at work on {holder}",
+                where=str(path),
+                advice="wait for it to end, or stop it; a lock left by a dead process releases itself",
+            ) from None
+        file.truncate(0)
+        file.write(f"pid {os.getpid()}")
+        file.flush()
+        yield
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what the operating system says of a failed write into advice."""
+    try:
+        yield
+    except OSError as error:
+        advice = {
+            errno.ENOSPC: "free some space, or set DANLU_HOME to a disk that has some; then run the same command again",
+            errno.EDQUOT: "your quota is used up: free some space, then run the same command again",
+            errno.EACCES: "choose a folder that you may write to (DANLU_HOME or workspace=)",
+            errno.EPERM: "choose a folder that you may write to (DANLU_HOME or workspace=)",
+            errno.EROFS: "the file system is read-only: choose another folder (DANLU_HOME or workspace=)",
+        }.get(error.errno or 0)
+        if advice is None:
+            raise
+        raise DanluError(f"could not write: {error.strerror}", where=str(path), advice=advice) from error

@@ -1,0 +1,88 @@
+"""One root seed a run, named streams derived from it, and commitments to them made before the first step.
+
+A stream's key is SHA-256(root ‖ name), so that no stream depends on how much of another was used. Within a stream,
+a position (an epoch, a step) gives its own generator; nothing is carried from step to step, and resuming needs no
+generator state. A commitment is SHA-256(key ‖ nonce): it says nothing about the stream until key and nonce are shown,
+and one stream can be opened without the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from danlu.core.errors import CorruptError
+from danlu.core.files import read_json, write_json
+
+__all__ = ["STREAMS", "Seeds"]
+
+STREAMS = ("init", "order", "dropout", "augment", "sample")
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The randomness of one run.
+
+    Attributes:
+        root: 32 secret bytes that everything is derived from.
+        nonces: 32 random bytes a stream, which blind its commitment.
+    """
+
+    root: bytes
+    nonces: dict[str, bytes]
+
+    @classmethod
+    def new(cls, seed: int | None = None) -> Seeds:
+        """Fresh seeds: from the operating system, or the root from a number that makes the run repeatable.
+
+        Args:
+            seed: Any integer; None draws 256 bits.
+        """
+        root = secrets.token_bytes(32) if seed is None else hashlib.sha256(f"danlu seed {seed}".encode()).digest()
+        return cls(root, {name: secrets.token_bytes(32) for name in STREAMS})
+
+    def key(self, stream: str) -> bytes:
+        """The 32-byte key of a stream: SHA-256(root ‖ name).
+
+        Raises:
+            KeyError: No such stream; a misspelt name must not become a stream of its own.
+        """
+        if stream not in STREAMS:
+            raise KeyError(stream)
+        return hashlib.sha256(self.root + stream.encode()).digest()
+
+    def at(self, stream: str, *position: int) -> int:
+        """A 63-bit seed for one position of a stream, for generators that take a number (``torch.manual_seed``)."""
+        words = b"".join(n.to_bytes(8, "little") for n in position)
+        return int.from_bytes(hashlib.sha256(self.key(stream) + words).digest()[:8], "little") >> 1
+
+    def generator(self, stream: str, *position: int) -> np.random.Generator:
+        """A NumPy generator (PCG64) for one position of a stream."""
+        return np.random.Generator(np.random.PCG64(self.at(stream, *position)))
+
+    def commitments(self) -> dict[str, str]:
+        """SHA-256(key ‖ nonce) of every stream, in hexadecimal."""
+        return {name: hashlib.sha256(self.key(name) + self.nonces[name]).hexdigest() for name in STREAMS}
+
+    def save(self, path: Path) -> None:
+        """Write root and nonces to a file that only its owner can read."""
+        path.touch(mode=0o600, exist_ok=True)
+        write_json(path, {"root": self.root.hex(), "nonces": {name: nonce.hex() for name, nonce in self.nonces.items()}})
+        path.chmod(0o600)
+
+    @classmethod
+    def load(cls, path: Path) -> Seeds:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            CorruptError: The file is not a seed file.
+        """
+        stored = read_json(path)
+        try:
+            return cls(bytes.fromhex(stored["root"]), {name: bytes.fromhex(stored["nonces"][name]) for name in STREAMS})
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptError("not a seed file", where=str(path)) from error

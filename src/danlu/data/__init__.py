@@ -1,0 +1,1 @@
+"""From raw files to clean, split, tokenised batches; every dropped record keeps its reason."""

@@ -1,0 +1,1 @@
+"""Metrics with intervals, paired significance, calibration, and the baselines to beat."""

@@ -1,0 +1,1 @@
+"""Artifacts turned into one self-contained page and a model card."""
