@@ -7,6 +7,7 @@ F feed-forward width, V vocabulary, C channels, Y height, X width, N classes, M 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 
@@ -35,11 +36,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        moved = {}
-        for item in fields(self):
-            tensor = getattr(self, item.name)
-            moved[item.name] = None if tensor is None else tensor.to(device)
-        return replace(self, **moved)
+        tensors: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items() if tensor is not None})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -27,7 +27,7 @@ __all__ = [
     "fsync_folder",
     "lock",
     "publish",
-        "read_json",
+    "read_json",
     "scratch_folder",
     "sha256_file",
     "write_atomic",
@@ -61,8 +61,13 @@ def fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Write a file whole or not at all.
+
+    Args:
+        path: Where.
+        content: All of it.
+        mode: The file's permissions.
 
     Raises:
         DanluError: The disk is full, or the folder may not be written to; what was there before is intact.
@@ -73,6 +78,7 @@ def write_atomic(path: Path, content: bytes) -> None:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
                 file.flush()
+                os.fchmod(file.fileno(), mode)
                 os.fsync(file.fileno())
             Path(name).replace(path)
         except BaseException:
@@ -81,10 +87,10 @@ def write_atomic(path: Path, content: bytes) -> None:
         fsync_folder(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, whole or not at all."""
+def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
+    """Write a value as indented JSON, whole or not at all; see :func:`write_atomic`."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomic(path, f"{text}\n".encode())
+    write_atomic(path, f"{text}\n".encode(), mode=mode)
 
 
 def read_json(path: Path) -> Any:

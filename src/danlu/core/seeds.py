@@ -70,9 +70,8 @@ class Seeds:
 
     def save(self, path: Path) -> None:
         """Write root and nonces to a file that only its owner can read."""
-        path.touch(mode=0o600, exist_ok=True)
-        write_json(path, {"root": self.root.hex(), "nonces": {name: nonce.hex() for name, nonce in self.nonces.items()}})
-        path.chmod(0o600)
+        nonces = {name: nonce.hex() for name, nonce in self.nonces.items()}
+        write_json(path, {"root": self.root.hex(), "nonces": nonces}, mode=0o600)
 
     @classmethod
     def load(cls, path: Path) -> Seeds:

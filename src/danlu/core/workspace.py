@@ -1,10 +1,10 @@
 """The workspace: one folder that holds everything danlu makes.
 
-    <root>/artifacts/<kind>/<name>-<digest>/   finished work
-    <root>/runs/<name>-<key>/                  training under way: checkpoints, curves, seeds
-    <root>/refs/ledger.jsonl                   names and aliases
-    <root>/events/*.jsonl                      what happened
-    <root>/samples/                            fetched samples
+<root>/artifacts/<kind>/<name>-<digest>/   finished work
+<root>/runs/<name>-<key>/                  training under way: checkpoints, curves, seeds
+<root>/refs/ledger.jsonl                   names and aliases
+<root>/events/*.jsonl                      what happened
+<root>/samples/                            fetched samples
 """
 
 from __future__ import annotations
