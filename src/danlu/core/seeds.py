@@ -55,12 +55,15 @@ class Seeds:
             raise KeyError(stream)
         return hashlib.sha256(self.root + stream.encode()).digest()
 
-    def at(self, stream: str, *position: int) -> int:
-        """A 63-bit seed for one position of a stream, for generators that take a number (``torch.manual_seed``)."""
-        words = b"".join(n.to_bytes(8, "little") for n in position)
-        return int.from_bytes(hashlib.sha256(self.key(stream) + words).digest()[:8], "little") >> 1
+    def at(self, stream: str, *position: int | str) -> int:
+        """A 63-bit seed for one position of a stream, for generators that take a number (``torch.manual_seed``).
 
-    def generator(self, stream: str, *position: int) -> np.random.Generator:
+        It is the first 63 bits of SHA-256(key ‖ position), the parts of the position joined by ``/``.
+        """
+        place = "/".join(str(part) for part in position).encode()
+        return int.from_bytes(hashlib.sha256(self.key(stream) + place).digest()[:8], "big") >> 1
+
+    def generator(self, stream: str, *position: int | str) -> np.random.Generator:
         """A NumPy generator (PCG64) for one position of a stream."""
         return np.random.Generator(np.random.PCG64(self.at(stream, *position)))
 

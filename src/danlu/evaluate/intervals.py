@@ -1,0 +1,93 @@
+"""Confidence intervals: the bootstrap for anything, Wilson's for proportions.
+
+The bootstrap interval is the percentile interval (Efron 1979; Efron and Tibshirani 1993, chapter 13).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import norm
+
+from danlu.evaluate.metrics import Floats, Ints, Statistic
+
+__all__ = ["Interval", "basic", "measure", "observed", "percentile", "resample", "wilson"]
+
+CHUNK = 2_000_000
+"""Weights held at once while resampling: 16 MB, and a few times that in passing."""
+
+
+class Interval(NamedTuple):
+    """A confidence interval; NaN where there is nothing to say."""
+
+    low: float
+    high: float
+
+
+def observed(count_M: Ints, statistic: Statistic) -> dict[str, Floats]:
+    """The statistic of the data as they are: each value () or (N,)."""
+    return {name: value[0] for name, value in statistic(count_M[None]).items()}
+
+
+def resample(count_M: Ints, statistic: Statistic, n_resamples: int, rng: np.random.Generator) -> dict[str, Floats]:
+    """The statistic of bootstrap resamples.
+
+    Drawing n records with replacement gives each kind of record a multinomial count. So one draw over the cells of
+    like records is exactly a resample of the records, at a cost that does not grow with their number; with cells of
+    one record each it is the ordinary bootstrap. Resamples are worked through in chunks of bounded memory, and the
+    result does not depend on the size of a chunk.
+
+    Args:
+        count_M: How often each cell was observed; ones for single records.
+        statistic: What to compute; all that it computes shares the draws, so differences of its values are paired.
+        n_resamples: R.
+        rng: The source of all randomness.
+
+    Returns:
+        name -> values, (R,) or (R, N).
+    """
+    n = int(count_M.sum())
+    share_M = count_M / n
+    rows = max(1, CHUNK // len(count_M))
+    chunks = [
+        statistic(rng.multinomial(n, share_M, size=min(rows, n_resamples - start)))
+        for start in range(0, n_resamples, rows)
+    ]
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def percentile(draws_R: Floats, confidence: float) -> Interval:
+    """The percentile interval: the middle share of the resampled values.
+
+    Resamples in which the metric is undefined are left out.
+    """
+    defined = draws_R[~np.isnan(draws_R)]
+    if len(defined) == 0:
+        return Interval(math.nan, math.nan)
+    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(low), float(high))
+
+
+def basic(value: float, draws_R: Floats, confidence: float) -> Interval:
+    """The basic interval (Davison and Hinkley 1997, section 5.2): the percentile interval mirrored in the value."""
+    low, high = percentile(draws_R, confidence)
+    return Interval(2 * value - high, 2 * value - low)
+
+
+def wilson(n_hits: int, n: int, confidence: float) -> Interval:
+    """The score interval of a proportion (Wilson 1927); it keeps a width when all or none are hits."""
+    if n == 0:
+        return Interval(math.nan, math.nan)
+    z = float(norm.ppf((1 + confidence) / 2))
+    share = n_hits / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return Interval(max(0.0, middle - half), min(1.0, middle + half))
+
+
+def measure(value: float, interval: Interval, n: int, method: str) -> dict[str, Any]:
+    """A metric as plain JSON: ``value``, ``low``, ``high`` (null where undefined), ``n`` and ``method``."""
+    numbers = {"value": float(value), "low": interval.low, "high": interval.high}
+    return {**{key: None if math.isnan(x) else x for key, x in numbers.items()}, "n": n, "method": method}

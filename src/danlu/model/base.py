@@ -1,0 +1,48 @@
+"""What every model family is: a config beside a module that turns a batch into an output and an output into a loss."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from danlu.core.batch import Batch, Output
+from danlu.core.config import Config
+
+__all__ = ["FamilyConfig", "Model"]
+
+
+class FamilyConfig(Config):
+    """Base of a family's config.
+
+    Attributes:
+        sizes: What the size dial derives: size -> the values of the fields that it sets.
+    """
+
+    sizes: ClassVar[dict[str, dict[str, Any]]]
+
+
+class Model(nn.Module, ABC):
+    """Base of every family: the trainer, evaluation, serving and audit know nothing more of a model than this.
+
+    Attributes:
+        Config: The family's config class.
+        config: What the model was made with.
+    """
+
+    Config: ClassVar[type[FamilyConfig]]
+    config: FamilyConfig
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Output:
+        """Answer a batch."""
+
+    @abstractmethod
+    def loss(self, output: Output, batch: Batch) -> torch.Tensor:
+        """The scalar loss of an answer, mean over what is to be predicted."""
+
+    def n_parameters(self) -> int:
+        """Trainable parameters; one that is shared counts once."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)

@@ -1,0 +1,44 @@
+"""Initial weights that can be regenerated bit for bit from the seed.
+
+Every parameter has a generator of its own, derived from the ``init`` stream and the parameter's name, so that its
+values do not depend on what other parameters there are or in which order they are made.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from danlu.core.seeds import Seeds
+
+__all__ = ["initialise"]
+
+_EMBEDDING_STD = 0.02
+
+
+def initialise(model: nn.Module, seeds: Seeds) -> None:
+    """Set every parameter.
+
+    Matrices: normal with standard deviation 1/sqrt(fan-in) (LeCun et al., 1998). Embeddings: normal, 0.02 (Devlin et
+    al., 2019). Vectors: ones for the scale of a norm, zeros for every bias. A parameter whose module sets
+    ``zero_init`` starts at zero.
+
+    Args:
+        model: The model; it is changed in place.
+        seeds: The run's seeds.
+    """
+    with torch.no_grad():
+        for module_name, module in model.named_modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                full_name = f"{module_name}.{name}" if module_name else name
+                if parameter.ndim < 2:
+                    parameter.fill_(1.0 if isinstance(module, nn.LayerNorm) and name == "weight" else 0.0)
+                elif getattr(module, "zero_init", False):
+                    parameter.zero_()
+                else:
+                    embedding = isinstance(module, nn.Embedding | nn.EmbeddingBag)
+                    std = _EMBEDDING_STD if embedding else 1 / math.sqrt(parameter[0].numel())
+                    generator = torch.Generator().manual_seed(seeds.at("init", full_name))
+                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)

@@ -1,0 +1,184 @@
+"""A training run on disk: checkpoints that are complete or absent, and curves that agree with them.
+
+runs/<name>-<key>/
+  run.json         config, parents and seed commitments, written before step 0
+  seeds.json       the run's secret seeds, readable by its owner only
+  metrics.jsonl    one line a report; nothing in it depends on the clock, so the same run gives the same bytes
+  timing.jsonl     what does depend on the clock
+  checkpoints/step-00000120/
+    model.safetensors, optimizer.safetensors, state.json, manifest.json (their digests)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from danlu.core.errors import CorruptError
+from danlu.core.files import explained, publish, read_json, scratch_folder, sha256_file, write_json
+from danlu.core.progress import Progress
+
+__all__ = ["Run", "State"]
+
+_KEEP = 2
+"""Checkpoints kept besides the best one: the last, and the one before in case the last is damaged."""
+
+
+@dataclass
+class State:
+    """Where a run stands. Everything random is derived from the seeds and the step.
+
+    Attributes:
+        step: Optimizer steps taken.
+        evaluated: The step of the last evaluation.
+        best_step: The step with the best score so far, or None.
+        best_score: Its score.
+        n_worse: Evaluations since the best one.
+        loss_sum: Sum of the losses since the last report.
+        loss_count: How many losses that is.
+        metrics_bytes: Length of metrics.jsonl at this point.
+    """
+
+    step: int = 0
+    evaluated: int = 0
+    best_step: int | None = None
+    best_score: float | None = None
+    n_worse: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    metrics_bytes: int = 0
+
+
+class Run:
+    """The folder of one run, held by one process at a time (the caller holds its lock).
+
+    Args:
+        folder: The run's folder.
+        progress: Told when a damaged checkpoint is passed over.
+    """
+
+    def __init__(self, folder: Path, progress: Progress) -> None:
+        self.folder = folder
+        self.progress = progress
+        self.checkpoints = folder / "checkpoints"
+        self.metrics = folder / "metrics.jsonl"
+
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
+        """Write a checkpoint of this moment, then drop those that are no longer needed.
+
+        Raises:
+            DanluError: The disk is full or may not be written to; earlier checkpoints are intact.
+        """
+        with explained(self.folder), self.metrics.open("ab") as file:
+            os.fsync(file.fileno())
+            state.metrics_bytes = file.tell()
+        target = self.checkpoints / f"step-{state.step:08d}"
+        if not target.exists():
+            with scratch_folder(self.checkpoints) as folder, explained(folder):
+                _save_tensors(dict(model.state_dict()), folder / "model.safetensors")
+                _save_tensors(_optimizer_tensors(model, optimizer), folder / "optimizer.safetensors")
+                write_json(folder / "state.json", asdict(state))
+                write_json(folder / "manifest.json", {path.name: sha256_file(path) for path in folder.iterdir()})
+                publish(folder, target)
+        self._retain(state)
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+        """Go back to the newest complete checkpoint, or to the start where there is none.
+
+        A damaged checkpoint is named, set aside, and the one before it used.
+
+        Returns:
+            The state; metrics.jsonl is cut to what it was then.
+        """
+        for folder in self._newest_first():
+            try:
+                state = self._read(folder, model, optimizer)
+            except CorruptError as error:
+                self.progress.note(f"{folder.name} is damaged ({error.what}); going back to the one before")
+                folder.rename(folder.with_name(f"damaged-{folder.name}"))
+                continue
+            break
+        else:
+            state = State()
+        with explained(self.folder), self.metrics.open("ab") as file:
+            file.truncate(state.metrics_bytes)
+        return state
+
+    def load_weights(self, step: int, model: nn.Module) -> None:
+        """Load the weights of one checkpoint.
+
+        Raises:
+            CorruptError: The checkpoint is damaged or gone.
+        """
+        folder = self.checkpoints / f"step-{step:08d}"
+        _check(folder)
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+
+    def report(self, **facts: Any) -> None:
+        """Append one line to metrics.jsonl."""
+        self._append(self.metrics, facts)
+
+    def report_timing(self, **facts: Any) -> None:
+        """Append one line to timing.jsonl."""
+        self._append(self.folder / "timing.jsonl", facts)
+
+    def _append(self, path: Path, facts: Mapping[str, Any]) -> None:
+        with explained(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(facts) + "\n")
+
+    def _read(self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+        _check(folder)
+        state = State(**read_json(folder / "state.json"))
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        _restore_optimizer(model, optimizer, load_file(folder / "optimizer.safetensors"))
+        return state
+
+    def _newest_first(self) -> Iterator[Path]:
+        found = self.checkpoints.glob("step-*") if self.checkpoints.exists() else []
+        return iter(sorted((p for p in found if re.fullmatch(r"step-\d{8}", p.name)), reverse=True))
+
+    def _retain(self, state: State) -> None:
+        best = f"step-{state.best_step:08d}" if state.best_step is not None else None
+        for folder in [f for f in self._newest_first() if f.name != best][_KEEP:]:
+            shutil.rmtree(folder)
+
+
+def _check(folder: Path) -> None:
+    """Compare every file of a checkpoint with its digest."""
+    if not (folder / "manifest.json").is_file():
+        raise CorruptError("its manifest is missing", where=str(folder))
+    for name, digest in read_json(folder / "manifest.json").items():
+        if not (folder / name).is_file():
+            raise CorruptError(f"{name} is missing", where=str(folder))
+        if sha256_file(folder / name) != digest:
+            raise CorruptError(f"{name} is not what was written", where=str(folder))
+
+
+def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        f"{names[parameter]}/{slot}": tensor
+        for parameter, slots in optimizer.state.items()
+        for slot, tensor in slots.items()
+    }
+
+
+def _restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
+    parameters = dict(model.named_parameters())
+    for key, tensor in tensors.items():
+        name, _, slot = key.rpartition("/")
+        optimizer.state[parameters[name]][slot] = tensor

@@ -1,0 +1,221 @@
+"""The training loop: step, save, then evaluate.
+
+Everything that happens at a step follows from the seeds and the step's number, so that a run which was killed at any
+instant goes on from its last checkpoint to the same bytes as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from danlu.core.batch import Batch
+from danlu.core.errors import DanluError
+from danlu.core.progress import Progress
+from danlu.core.seeds import Seeds
+from danlu.model.base import Model
+from danlu.train.checkpoint import Run, State
+from danlu.train.optimizer import OptimizerConfig, learning_rate, make_optimizer
+
+__all__ = ["Feed", "Fitted", "TrainConfig", "fit"]
+
+_N_REPORTS = 200
+"""Points on a training curve: enough to see its shape."""
+
+
+class TrainConfig(OptimizerConfig):
+    """How a model is trained."""
+
+    epochs: int = 8
+    """Passes over the training texts."""
+    batch_tokens: int = 4096
+    """The most tokens in a batch, padding included."""
+    clip_norm: float = 1.0
+    """Gradients with a larger norm are scaled down to it (Pascanu et al., 2013)."""
+    patience: int = 3
+    """Stop after so many evaluations in a row without a better score."""
+    evaluations_per_epoch: int = 1
+    """How often in an epoch the model is evaluated on the validation split."""
+    checkpoint_seconds: float = 60.0
+    """Longest time between two checkpoints; one is also written before every evaluation."""
+
+
+class Feed(Protocol):
+    """The training data, step by step.
+
+    Attributes:
+        n_steps: Steps in the whole run.
+        evaluate_after: Numbers of steps after which the model is evaluated; ``n_steps`` is among them.
+    """
+
+    n_steps: int
+    evaluate_after: frozenset[int]
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step (0, 1, ...); the same each time it is asked for."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How a run ended.
+
+    Attributes:
+        step: Steps taken.
+        n_steps: Steps planned.
+        best_step: The step whose weights the model has now.
+        best_score: Their score on the validation split.
+    """
+
+    step: int
+    n_steps: int
+    best_step: int
+    best_score: float
+
+
+def fit(
+    model: Model,
+    feed: Feed,
+    config: TrainConfig,
+    *,
+    run: Run,
+    seeds: Seeds,
+    evaluate: Callable[[Model], dict[str, float]],
+    progress: Progress,
+) -> Fitted:
+    """Train a model from the run's last checkpoint, or from the start; it ends with the best weights found.
+
+    Args:
+        model: ``forward(batch) -> Output`` and ``loss(output, batch) -> scalar``.
+        feed: The training data.
+        config: The training config.
+        run: Where checkpoints and curves go.
+        seeds: The run's seeds; the ``dropout`` stream is used here.
+        evaluate: Scores the model on the validation split; ``"score"`` decides which weights are best (higher).
+        progress: Told of every step.
+
+    Raises:
+        DanluError: The loss or a gradient is not finite (the step is not taken), or a checkpoint cannot be written.
+    """
+    optimizer = make_optimizer(model, config)
+    state = run.restore(model, optimizer)
+    clock = _Clock(run, state.step, feed.n_steps, progress)
+    saved_at = -math.inf
+    while True:
+        if state.step in feed.evaluate_after and state.evaluated < state.step:
+            run.save(model, optimizer, state)
+            saved_at = time.monotonic()
+            scores = _evaluate(model, evaluate, run, state)
+            progress.note(f"step {state.step}: " + " · ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+        if state.step == feed.n_steps or state.n_worse >= config.patience:
+            break
+        if time.monotonic() - saved_at >= config.checkpoint_seconds:
+            run.save(model, optimizer, state)
+            saved_at = time.monotonic()
+        clock.start()
+        batch = feed.batch(state.step)
+        rate = learning_rate(state.step, feed.n_steps, config)
+        torch.manual_seed(seeds.at("dropout", state.step))
+        loss, norm = _take_step(model, optimizer, batch, rate, config.clip_norm, state.step)
+        _count(state, loss, norm, rate, feed.n_steps, run)
+        clock.tick(state, batch, loss)
+    assert state.best_step is not None, "the last step is always evaluated"
+    assert state.best_score is not None
+    run.load_weights(state.best_step, model)
+    return Fitted(state.step, feed.n_steps, state.best_step, state.best_score)
+
+
+def _take_step(
+    model: Model, optimizer: torch.optim.Optimizer, batch: Batch, rate: float, clip_norm: float, step: int
+) -> tuple[float, float]:
+    """One optimizer step.
+
+    Returns:
+        The loss, and the norm of the gradients before clipping.
+    """
+    model.train()
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+    loss = model.loss(model(batch), batch)
+    _require_finite("loss", float(loss), step, rate)
+    torch.autograd.backward(loss)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    _require_finite("norm of the gradients", float(norm), step, rate)
+    optimizer.step()
+    return float(loss), float(norm)
+
+
+def _require_finite(what: str, value: float, step: int, rate: float) -> None:
+    if not math.isfinite(value):
+        raise DanluError(
+            f"the {what} is {value} at step {step} (learning rate {rate:g}); the step was not taken",
+            where="training",
+            advice="lower train.learning_rate or train.clip_norm, or look for broken records (danlu data); "
+            "the last checkpoint is intact",
+        )
+
+
+def _evaluate(model: Model, evaluate: Callable[[Model], dict[str, float]], run: Run, state: State) -> dict[str, float]:
+    model.eval()
+    with torch.inference_mode():
+        scores = evaluate(model)
+    state.evaluated = state.step
+    if state.best_score is None or scores["score"] > state.best_score:
+        state.best_step, state.best_score, state.n_worse = state.step, scores["score"], 0
+    else:
+        state.n_worse += 1
+    run.report(step=state.step, valid=scores)
+    return scores
+
+
+def _count(state: State, loss: float, norm: float, rate: float, n_steps: int, run: Run) -> None:
+    """Count the step, and now and then put the mean loss on the curve."""
+    state.step += 1
+    state.loss_sum += loss
+    state.loss_count += 1
+    if state.step % max(1, n_steps // _N_REPORTS) == 0 or state.step == n_steps:
+        run.report(step=state.step, loss=state.loss_sum / state.loss_count, gradient_norm=norm, learning_rate=rate)
+        state.loss_sum, state.loss_count = 0.0, 0
+
+
+class _Clock:
+    """What depends on the time: kept apart from the curves, which must not."""
+
+    def __init__(self, run: Run, step: int, n_steps: int, progress: Progress) -> None:
+        self._run, self._n_steps, self._progress = run, n_steps, progress
+        self._seconds = 0.0
+        self._started = self._told = time.monotonic()
+        self._n_tokens = self._n_positions = 0
+        if step:
+            progress.note(f"resumed at step {step} of {n_steps}")
+
+    def start(self) -> None:
+        """A step begins."""
+        self._started = time.monotonic()
+
+    def tick(self, state: State, batch: Batch, loss: float) -> None:
+        """A step has ended; every second or so, tell how fast it goes."""
+        now = time.monotonic()
+        self._seconds += now - self._started
+        self._n_tokens += int(batch.mask_BT.sum())
+        self._n_positions += batch.mask_BT.numel()
+        if now - self._told < 1.0 and state.step < self._n_steps:
+            return
+        self._told = now
+        rate = self._n_tokens / self._seconds
+        self._progress.update(state.step, self._n_steps, f"loss {loss:.4f} · {rate:,.0f} tokens/s")
+        self._run.report_timing(
+            process=os.getpid(),
+            step=state.step,
+            seconds=round(self._seconds, 3),
+            n_tokens=self._n_tokens,
+            n_positions=self._n_positions,
+        )
