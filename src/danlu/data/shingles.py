@@ -7,6 +7,8 @@ containment of documents").
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,10 +17,10 @@ from scipy.sparse import csr_array
 
 from danlu.data.normalize import normal_keys
 
-__all__ = ["jaccard", "shingle_hashes", "shingle_sets"]
+__all__ = ["as_sets", "pair_jaccard", "shingle_hashes", "slabs"]
 
 _NOT_IN_SHINGLES = r"[\p{P}\p{S}\p{C}]+"
-_PAIRS_AT_ONCE = 1 << 16
+_PAIRS_AT_ONCE = 1 << 14
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -46,59 +48,67 @@ def shingle_hashes(texts: pa.Array, n: int) -> tuple[NDArray[np.uint64], NDArray
     bare = pc.if_else(pc.equal(bare, ""), keys, bare)
     pad = "\0" * n
     points = np.frombuffer((pad.join(bare.to_pylist()) + pad).encode("utf-32-le"), dtype=np.uint32)
-    n_chars = pc.utf8_length(bare).to_numpy().astype(np.int64)
+    n_chars = pc.utf8_length(bare).to_numpy(zero_copy_only=False).astype(np.int64)
     n_shingles = np.maximum(n_chars - n + 1, 1)
     offsets = np.concatenate([[0], np.cumsum(n_shingles)])
 
     n_windows = len(points) - n + 1
-    hashes = np.zeros(max(n_windows, 0), dtype=np.uint64)
+    hashes = np.zeros(n_windows, dtype=np.uint64)
     for i in range(n):
         if i and i % 3 == 0:
             hashes = _mix(hashes)
         hashes = (hashes << np.uint64(21)) ^ points[i : i + n_windows]
     begins = np.cumsum(n_chars + n) - (n_chars + n)
-    keep = np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], n_shingles)
-    return _mix(hashes[keep]), offsets
+    windows = np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], n_shingles)
+    return _mix(hashes[windows]), offsets
 
 
-def shingle_sets(texts: pa.Array, n: int) -> csr_array:
-    """The set of shingles of every text, as the rows of a sparse matrix of ones.
-
-    Args:
-        texts: N strings without nulls.
-        n: Characters in a shingle.
-
-    Returns:
-        N rows, each with its shingles' hashes (63 bits of them) as sorted, unique column numbers.
-    """
-    hashes, offsets = shingle_hashes(texts, n)
-    columns = (hashes >> np.uint64(1)).astype(np.int64)
-    return _sets(columns, offsets)
-
-
-def _sets(columns: NDArray[np.int64], offsets: NDArray[np.int64]) -> csr_array:
-    ones = np.ones(len(columns), dtype=np.int32)
-    sets = csr_array((ones, columns, offsets), shape=(len(offsets) - 1, 1 << 62), copy=False)
+def as_sets(shingles: NDArray[np.int64], offsets: NDArray[np.int64]) -> csr_array:
+    """Sets of non-negative integers as the rows of a sparse matrix of ones, each row's columns sorted and unique."""
+    ones = np.ones(len(shingles), dtype=np.int32)
+    sets = csr_array((ones, shingles, offsets), shape=(len(offsets) - 1, np.iinfo(np.int64).max))
     sets.sum_duplicates()
-    sets.data[:] = 1
     return sets
 
 
-def jaccard(sets: csr_array, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The exact Jaccard similarity of pairs of rows.
+def pair_jaccard(
+    texts: pa.Array | pa.ChunkedArray, first: NDArray[np.int64], second: NDArray[np.int64], n: int
+) -> NDArray[np.float64]:
+    """The exact Jaccard similarity of pairs of texts.
+
+    The sets hold 63 bits of each hash: two different shingles of a pair of 200 characters pass for one with a
+    probability under 1e-14.
 
     Args:
-        sets: Rows from ``shingle_sets``.
-        left: P row numbers.
-        right: P row numbers.
+        texts: Strings without nulls.
+        first: int64 [P]; the number of one text of each pair.
+        second: int64 [P]; the number of the other.
+        n: Characters in a shingle.
 
     Returns:
-        P similarities between 0 and 1.
+        float64 [P]: similarities between 0 and 1.
     """
-    sizes = np.diff(sets.indptr)
-    result = np.empty(len(left))
-    for start in range(0, len(left), _PAIRS_AT_ONCE):
-        i, j = left[start : start + _PAIRS_AT_ONCE], right[start : start + _PAIRS_AT_ONCE]
+    result = np.empty(len(first))
+    for start in range(0, len(first), _PAIRS_AT_ONCE):
+        part = slice(start, start + _PAIRS_AT_ONCE)
+        members = np.unique(np.concatenate([first[part], second[part]]))
+        hashes, offsets = shingle_hashes(texts.take(pa.array(members)), n)
+        sets = as_sets((hashes >> np.uint64(1)).astype(np.int64), offsets)
+        sizes = np.diff(sets.indptr)
+        i, j = np.searchsorted(members, first[part]), np.searchsorted(members, second[part])
         both = np.diff(sets[i].multiply(sets[j]).tocsr().indptr)
-        result[start : start + _PAIRS_AT_ONCE] = both / (sizes[i] + sizes[j] - both)
+        result[part] = both / (sizes[i] + sizes[j] - both)
     return result
+
+
+def slabs(texts: pa.Array | pa.ChunkedArray, n_chars: int = 1 << 20) -> Iterator[tuple[int, int]]:
+    """Cuts texts into runs of about so many characters, so that work on a run needs bounded memory.
+
+    Yields:
+        Begin and end of each run; a text longer than that is in a run of its own or ends one.
+    """
+    ends = np.cumsum(pc.utf8_length(texts).to_numpy(), dtype=np.int64)
+    if len(ends):
+        cuts = np.searchsorted(ends, np.arange(n_chars, ends[-1] + 1, n_chars)) + 1
+        edges = np.unique(np.concatenate([[0], cuts, [len(ends)]])).tolist()
+        yield from zip(edges[:-1], edges[1:], strict=True)

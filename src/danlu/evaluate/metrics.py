@@ -14,7 +14,7 @@ What happens where a denominator is zero:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,19 +24,24 @@ __all__ = [
     "MACRO_METRICS",
     "Floats",
     "Ints",
+    "Metric",
     "Statistic",
-    "auroc_statistic",
+    "auroc",
     "brier_per_record",
     "class_statistic",
+    "confusion_cells",
     "confusion_matrix",
     "log_loss_per_record",
-    "mean_statistic",
+    "mean",
+    "together",
 ]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Metric = Callable[[Ints], Floats]
+"""From weights (R, M), for R resamples of M records or cells, to values (R,)."""
 Statistic = Callable[[Ints], dict[str, Floats]]
-"""From weights (R, M) for R resamples of M records or cells to named values, each (R,) or (R, N)."""
+"""The same for several named metrics, each (R,) or (R, N)."""
 
 MACRO_METRICS = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
 
@@ -45,6 +50,17 @@ def confusion_matrix(label_B: Ints, predicted_B: Ints, n_classes: int) -> Ints:
     """Counts (N, N): rows are labels, columns predictions."""
     flat = np.bincount(label_B * n_classes + predicted_B, minlength=n_classes * n_classes)
     return flat.reshape(n_classes, n_classes)
+
+
+def confusion_cells(confusion_NN: Ints) -> tuple[Ints, Ints, Ints]:
+    """The label, the predicted class and the count of each cell that is not empty; each (M,)."""
+    label_M, predicted_M = np.nonzero(confusion_NN)
+    return label_M, predicted_M, confusion_NN[label_M, predicted_M]
+
+
+def together(metrics: Mapping[str, Metric]) -> Statistic:
+    """Several metrics as one statistic."""
+    return lambda weights_RM: {name: metric(weights_RM) for name, metric in metrics.items()}
 
 
 def class_statistic(label_M: Ints, predicted_M: Ints, n_classes: int) -> Statistic:
@@ -82,7 +98,7 @@ def class_statistic(label_M: Ints, predicted_M: Ints, n_classes: int) -> Statist
     return statistic
 
 
-def auroc_statistic(probabilities_BN: NDArray[np.floating], label_B: Ints, name: str = "auroc") -> Statistic:
+def auroc(probabilities_BN: NDArray[np.floating], label_B: Ints) -> Metric:
     """Area under the ROC curve: of class 1 for two classes, otherwise the macro mean of one class against the rest.
 
     It is the Mann-Whitney probability that a record of the class scores higher than another, ties counting one half.
@@ -90,10 +106,10 @@ def auroc_statistic(probabilities_BN: NDArray[np.floating], label_B: Ints, name:
     n_classes = probabilities_BN.shape[1]
     classes = [1] if n_classes == 2 else range(n_classes)
     areas = [_auroc_of_class(probabilities_BN[:, c], label_B == c) for c in classes]
-    return lambda weights_RB: {name: _mean_defined(np.stack([area(weights_RB) for area in areas], axis=1))}
+    return lambda weights_RB: _mean_defined(np.stack([area(weights_RB) for area in areas], axis=1))
 
 
-def _auroc_of_class(score_B: NDArray[np.floating], positive_B: NDArray[np.bool_]) -> Callable[[Ints], Floats]:
+def _auroc_of_class(score_B: NDArray[np.floating], positive_B: NDArray[np.bool_]) -> Metric:
     order = np.argsort(score_B, kind="stable")
     sorted_B = score_B[order]
     ties = np.flatnonzero(np.concatenate([[True], sorted_B[1:] != sorted_B[:-1]]))
@@ -110,9 +126,9 @@ def _auroc_of_class(score_B: NDArray[np.floating], positive_B: NDArray[np.bool_]
     return area
 
 
-def mean_statistic(value_B: NDArray[np.floating], name: str) -> Statistic:
+def mean(value_B: NDArray[np.floating]) -> Metric:
     """The mean of a number per record."""
-    return lambda weights_RB: {name: (weights_RB @ value_B.astype(np.float64)) / weights_RB.sum(1)}
+    return lambda weights_RB: (weights_RB @ value_B.astype(np.float64)) / weights_RB.sum(1)
 
 
 def log_loss_per_record(label_probability_B: NDArray[np.floating]) -> Floats:
@@ -123,11 +139,12 @@ def log_loss_per_record(label_probability_B: NDArray[np.floating]) -> Floats:
 def brier_per_record(probabilities_BN: NDArray[np.floating], label_B: Ints) -> Floats:
     """Squared distance from the one-hot label, summed over all classes: 0 (sure and right) to 2 (Brier 1950)."""
     p_BN = probabilities_BN.astype(np.float64)
-    return (p_BN**2).sum(1) - 2 * p_BN[np.arange(len(label_B)), label_B] + 1
+    distance_B: Floats = (p_BN**2).sum(1) - 2 * p_BN[np.arange(len(label_B)), label_B] + 1
+    return distance_B
 
 
 def _ratio(top: Ints, bottom: Ints, defined: NDArray[np.bool_]) -> Floats:
-    """top / bottom, 0 where both are zero, NaN where it is not defined."""
+    """Top / bottom, 0 where both are zero, NaN where it is not defined."""
     value = np.divide(top, bottom, out=np.zeros(top.shape), where=bottom > 0)
     return np.where(defined, value, np.nan)
 
@@ -137,4 +154,5 @@ def _mean_defined(value_RN: Floats) -> Floats:
     defined = ~np.isnan(value_RN)
     n_defined = defined.sum(1)
     total = np.where(defined, value_RN, 0.0).sum(1)
-    return np.divide(total, n_defined, out=np.full(len(value_RN), np.nan), where=n_defined > 0)
+    mean_R: Floats = np.divide(total, n_defined, out=np.full(len(value_RN), np.nan), where=n_defined > 0)
+    return mean_R

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from danlu.core.batch import Batch, Output
@@ -18,10 +19,19 @@ class FamilyConfig(Config):
     """Base of a family's config.
 
     Attributes:
-        sizes: What the size dial derives: size -> the values of the fields that it sets.
+        sizes: What the size dial derives: size -> section of the recipe -> the values that it sets there.
     """
 
-    sizes: ClassVar[dict[str, dict[str, Any]]]
+    sizes: ClassVar[dict[str, dict[str, dict[str, Any]]]]
+
+    family: str
+    """Which family."""
+    size: str = "tiny"
+    """The dial that derives the rest; every derived value can be given instead."""
+    from_: Literal["scratch"] = Field("scratch", alias="from")
+    """What the weights start from."""
+    max_len: int = Field(256, gt=0)
+    """The most tokens of a text that the model sees."""
 
 
 class Model(nn.Module, ABC):

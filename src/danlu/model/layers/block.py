@@ -32,4 +32,5 @@ class EncoderBlock(nn.Module):
     def forward(self, x_BTD: torch.Tensor, mask_BT: torch.Tensor, positions_BT: torch.Tensor) -> torch.Tensor:
         """Mix the sequence; ``[B, T, D]`` in and out. Masks and positions as in :class:`SelfAttention`."""
         x_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), mask_BT, positions_BT))
-        return x_BTD + self.dropout(self.feedforward(self.feedforward_norm(x_BTD)))
+        x_BTD = x_BTD + self.dropout(self.feedforward(self.feedforward_norm(x_BTD)))
+        return x_BTD

@@ -1,0 +1,151 @@
+"""The verbs: ``danlu VERB TARGET key=value ...``. Each imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from danlu.cli.verb import Answer, Call, app, verb
+from danlu.core.errors import UsageError
+
+__all__ = ["app"]
+
+RecipePath = Annotated[Path, typer.Argument(help="A recipe (YAML).", metavar="RECIPE")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Values over the recipe's.", metavar="[key=value ...]")]
+Model = Annotated[str, typer.Argument(help="A model: its folder, name@alias, or a name alone.", metavar="MODEL")]
+
+
+@verb
+def run(call: Call, recipe: RecipePath, overrides: Overrides = None) -> Answer:
+    """Do everything: data, training, baselines, evaluation, comparison, report."""
+    from danlu.cli import answers
+    from danlu.pipeline import Job
+
+    return answers.ran(Job.load(recipe, overrides, call.workspace, call.progress).run())
+
+
+@verb
+def data(call: Call, recipe: RecipePath, overrides: Overrides = None) -> Answer:
+    """Read, clean, deduplicate and split the records; every dropped one keeps its reason."""
+    from danlu.cli import answers
+    from danlu.pipeline import Job
+
+    job = Job.load(recipe, overrides, call.workspace, call.progress)
+    dataset = job.dataset()
+    return answers.prepared(dataset, job.data_card(dataset))
+
+
+@verb
+def train(call: Call, recipe: RecipePath, overrides: Overrides = None) -> Answer:
+    """Train the recipe's model, from its last checkpoint if it was interrupted."""
+    from danlu.cli import answers
+    from danlu.pipeline import Job
+
+    return answers.trained(Job.load(recipe, overrides, call.workspace, call.progress).model())
+
+
+@verb
+def plan(call: Call, recipe: RecipePath, overrides: Overrides = None) -> Answer:
+    """Say what training will cost on this machine: parameters, memory, operations, time."""
+    from danlu.cli import answers
+    from danlu.pipeline import Job
+
+    return answers.planned(Job.load(recipe, overrides, call.workspace, call.progress).plan())
+
+
+@verb
+def eval_(call: Call, model: Model, overrides: Overrides = None) -> Answer:
+    """Judge a model on the test split that it was never trained on."""
+    from danlu.cli import answers
+    from danlu.pipeline import evaluate_target
+
+    return answers.evaluated(evaluate_target(call.workspace, model, overrides or [], call.progress))
+
+
+@verb
+def compare(
+    call: Call,
+    models: Annotated[list[str], typer.Argument(help="Two or more models; the first is the baseline.")],
+) -> Answer:
+    """Test whether models differ, on the same test split, pair by pair."""
+    from danlu.cli import answers
+    from danlu.pipeline import compare_targets
+
+    if len(models) < 2:
+        raise UsageError("a comparison needs two models", advice="danlu compare BASELINE MODEL ...")
+    return answers.compared(compare_targets(call.workspace, models, call.progress))
+
+
+@verb
+def predict(
+    call: Call,
+    model: Model,
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; none reads them from stdin, one a line.")] = None,
+) -> Answer:
+    """Answer texts."""
+    from danlu.cli import answers
+    from danlu.model.predictor import load_predictor
+
+    predictor = load_predictor(call.workspace.target(model, "model"))
+    asked = texts or [line.rstrip("\n") for line in sys.stdin]
+    return answers.predicted(asked, predictor)
+
+
+@verb
+def log(call: Call) -> Answer:
+    """List models, what they are called, and what was decided about them."""
+    from danlu.cli import answers
+
+    return answers.logged(call.workspace)
+
+
+@verb
+def config(
+    _: Call,
+    what: Annotated[Literal["show", "schema"], typer.Argument(help="show a recipe's values, or the JSON schema.")],
+    recipe: Annotated[Path | None, typer.Argument(help="A recipe (YAML).", metavar="[RECIPE]")] = None,
+    overrides: Overrides = None,
+) -> Answer:
+    """Show every value of a recipe and where it came from, or the JSON schema for editors."""
+    from danlu import recipe as recipes
+    from danlu.cli import answers
+
+    if what == "schema":
+        return answers.schema(recipes.json_schema())
+    if recipe is None:
+        raise UsageError("which recipe?", advice="danlu config show RECIPE [key=value ...]")
+    return answers.configured(recipes.load(recipe, overrides or []))
+
+
+@verb
+def doctor(call: Call) -> Answer:
+    """Check the installation with a ten-second training on made-up data."""
+    from danlu.cli import answers
+    from danlu.doctor import examine
+
+    return answers.examined(examine(call.workspace, call.progress))
+
+
+@verb
+def fetch(
+    call: Call,
+    name: Annotated[str, typer.Argument(help="A sample, e.g. zh-reviews.", metavar="SAMPLE")],
+    mirror: Annotated[
+        Path | None, typer.Option(envvar="DANLU_MIRROR", help="A folder that holds the archives.", metavar="DIR")
+    ] = None,
+) -> Answer:
+    """Bring a named sample to this machine: the only verb that opens a connection."""
+    from danlu.cli import answers
+    from danlu.data import fetch as fetching
+
+    call.progress.stage(f"fetch {name}")
+    folder = fetching.fetch(
+        name,
+        call.workspace.samples,
+        mirror=mirror,
+        progress=lambda file, done, total: call.progress.update(done, total or None, file),
+    )
+    return answers.fetched(name, folder)

@@ -1,0 +1,150 @@
+"""The proof that splits do not leak: an exact search for similar texts on the two sides of a split.
+
+This is not MinHash. If two sets have Jaccard similarity t or more, and the elements of both are put into one global
+order, then their first ``n - ceil(t n) + 1`` elements (n: the size of each) have one in common: prefix filtering
+(Bayardo, Ma and Srikant 2007, "Scaling up all pairs similarity search"; Xiao et al. 2008, "Efficient similarity joins
+for near duplicate detection"). Ordered from the rarest shingle on, prefixes seldom meet by chance, so few pairs remain
+to be compared, and none at or above t is missed.
+
+The prefixes of the held-out texts are indexed; the others stream past in slabs. Memory is that of the index and a slab.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from danlu.data.shingles import as_sets, pair_jaccard, shingle_hashes, slabs
+
+__all__ = ["Leaks", "find_leaks"]
+
+_MATCHES_AT_ONCE = 1 << 21
+_RARITY_BITS = 22
+_ROUNDING = 1e-9
+"""Slack on the safe side, where a product such as 0.7 * 10 comes out above 7."""
+
+_Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """Every pair of similar texts in two different splits.
+
+    Attributes:
+        held_out: int64 [P]; the text on the side of the higher rank.
+        other: int64 [P]; the text on the side of the lower.
+        jaccard: float64 [P]; their exact similarity, at least the floor.
+        n_compared: Pairs whose similarity was computed; all others were proved to be below the floor.
+    """
+
+    held_out: _Ints
+    other: _Ints
+    jaccard: NDArray[np.float64]
+    n_compared: int
+
+
+@dataclass(frozen=True)
+class _Prefixes:
+    """The prefix elements of some texts: each element, the text it is of, its place there, and the text's size."""
+
+    element: _Ints
+    text: _Ints
+    place: _Ints
+    size: _Ints
+
+
+def find_leaks(texts: pa.Array | pa.ChunkedArray, rank: NDArray[np.int64], *, n: int, floor: float) -> Leaks:
+    """Finds every pair of texts of different rank whose Jaccard similarity is at least the floor.
+
+    Args:
+        texts: N strings without nulls.
+        rank: int64 [N]; 0 for train, higher for what is held out (valid 1, test 2).
+        n: Characters in a shingle.
+        floor: The least similarity to be found, above 0.
+
+    Returns:
+        The pairs, each once, ordered.
+    """
+    held_out = np.flatnonzero(rank > 0)
+    rarity = _rarity(texts, held_out, n)
+    index = _prefixes(texts, held_out, n, floor, rarity)
+    order = np.argsort(index.element, kind="stable")
+    index = _Prefixes(index.element[order], index.text[order], index.place[order], index.size[order])
+
+    found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    n_compared = 0
+    others = np.flatnonzero(rank < rank.max(initial=0))
+    for rows in _slabs_of(texts, others):
+        for i, j in _candidates(index, _prefixes(texts, rows, n, floor, rarity), floor):
+            crossing = rank[i] > rank[j]
+            i, j = i[crossing], j[crossing]
+            similarity = pair_jaccard(texts, i, j, n)
+            n_compared += len(i)
+            hit = similarity >= floor
+            found.append((i[hit], j[hit], similarity[hit]))
+    i, j, similarity = (np.concatenate(part) for part in zip(*found, strict=True))
+    _, once = np.unique(i * np.int64(len(texts)) + j, return_index=True)
+    return Leaks(i[once], j[once], similarity[once], n_compared)
+
+
+def _slabs_of(texts: pa.Array | pa.ChunkedArray, rows: _Ints) -> Iterator[_Ints]:
+    for begin, end in slabs(texts):
+        yield rows[np.searchsorted(rows, begin) : np.searchsorted(rows, end)]
+
+
+def _rarity(texts: pa.Array | pa.ChunkedArray, rows: _Ints, n: int) -> _Ints:
+    """How common a shingle is, on a scale of 0 to 127, by the first bits of its hash; any order would be correct."""
+    seen = np.zeros(1 << _RARITY_BITS, dtype=np.int64)
+    for part in _slabs_of(texts, rows):
+        hashes, _ = shingle_hashes(texts.take(pa.array(part)), n)
+        seen += np.bincount((hashes >> np.uint64(64 - _RARITY_BITS)).astype(np.int64), minlength=len(seen))
+    return np.minimum(4 * np.log2(seen + 1), 127).astype(np.int64)
+
+
+def _prefixes(texts: pa.Array | pa.ChunkedArray, rows: _Ints, n: int, floor: float, rarity: _Ints) -> _Prefixes:
+    parts = [_slab_prefixes(texts, part, n, floor, rarity) for part in _slabs_of(texts, rows)]
+    return _Prefixes(
+        *(
+            np.concatenate([np.zeros(0, np.int64), *(getattr(part, name) for part in parts)])
+            for name in ("element", "text", "place", "size")
+        )
+    )
+
+
+def _slab_prefixes(texts: pa.Array | pa.ChunkedArray, rows: _Ints, n: int, floor: float, rarity: _Ints) -> _Prefixes:
+    hashes, offsets = shingle_hashes(texts.take(pa.array(rows)), n)
+    rank = rarity[(hashes >> np.uint64(64 - _RARITY_BITS)).astype(np.int64)]
+    sets = as_sets((rank << 56) | (hashes >> np.uint64(8)).astype(np.int64), offsets)
+    sizes = np.diff(sets.indptr).astype(np.int64)
+    lengths = sizes - np.ceil(floor * sizes - _ROUNDING).astype(np.int64) + 1
+    ends = np.cumsum(lengths)
+    place = np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths)
+    element = sets.indices[np.repeat(sets.indptr[:-1], lengths) + place]
+    return _Prefixes(element, np.repeat(rows, lengths), place, np.repeat(sizes, lengths))
+
+
+def _candidates(index: _Prefixes, asked: _Prefixes, floor: float) -> Iterator[tuple[_Ints, _Ints]]:
+    """Pairs that share a prefix element and whose sizes and places still allow the floor; a bounded number at once."""
+    low = np.searchsorted(index.element, asked.element, "left")
+    counts = np.searchsorted(index.element, asked.element, "right") - low
+    some = np.flatnonzero(counts)
+    low, counts = low[some], counts[some]
+    total = np.cumsum(counts)
+    cuts = np.unique(np.append(np.searchsorted(total, np.arange(0, counts.sum(), _MATCHES_AT_ONCE)), len(some)))
+    for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
+        part = counts[begin:end]
+        last = np.cumsum(part)
+        left = np.repeat(low[begin:end] - (last - part), part) + np.arange(last[-1])
+        right = np.repeat(some[begin:end], part)
+        # At most this many elements are common: those before the match, the match, those after it.
+        before = np.minimum(index.place[left], asked.place[right])
+        after = np.minimum(index.size[left] - index.place[left], asked.size[right] - asked.place[right])
+        common = before + after
+        union = index.size[left] + asked.size[right] - common
+        possible = common >= floor * union - _ROUNDING
+        pairs = np.unique(np.stack([index.text[left[possible]], asked.text[right[possible]]], axis=1), axis=0)
+        yield pairs[:, 0], pairs[:, 1]

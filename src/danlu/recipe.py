@@ -1,0 +1,135 @@
+"""The recipe: one YAML file that says what to do from raw data to report, strictly read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, create_model
+
+from danlu.core.config import Config, Layer, Resolved, read_overrides, read_yaml, resolve
+from danlu.core.errors import UsageError, nearest
+from danlu.data.stage import DataConfig
+from danlu.data.tokenizer import TokenizerConfig
+from danlu.evaluate.stage import EvaluateConfig
+from danlu.model.base import FamilyConfig
+from danlu.model.families import FAMILIES
+from danlu.train.loop import TrainConfig
+
+__all__ = ["Loaded", "Recipe", "json_schema", "load", "schema"]
+
+
+class Recipe(Config):
+    """A recipe, every value filled in."""
+
+    danlu: Literal[1]
+    """Version of the recipe's layout."""
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    """What its models are called: lower-case letters, digits, - and _."""
+    task: Literal["text-classification"]
+    """What the model is to do."""
+    seed: int | None = None
+    """A number makes the run repeatable; null draws 256 random bits."""
+    data: DataConfig
+    """Where the records come from and how they are cleaned and split."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    """How text becomes tokens."""
+    model: FamilyConfig
+    """The model to train."""
+    train: TrainConfig = TrainConfig()
+    """How it is trained."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """How it is judged."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A recipe that has been read.
+
+    Attributes:
+        resolved: The recipe and the origin of every value.
+        base: The folder that relative paths in it start from.
+    """
+
+    resolved: Resolved[Recipe]
+    base: Path
+    layers: tuple[Layer, ...]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe itself."""
+        return self.resolved.config
+
+    def with_family(self, family: str) -> Recipe:
+        """The same recipe for another family at the same size: what a baseline is trained with.
+
+        What the recipe's own ``model`` and ``train`` sections say is of its own model and is left out.
+        """
+        size = self.recipe.model.size
+        derived = Layer(_derived(family, size), {})
+        layers = [Layer({k: v for k, v in y.values.items() if k not in ("model", "train")}, {}) for y in self.layers]
+        return resolve(schema(family), [derived, *layers]).config
+
+
+@cache
+def schema(family: str) -> type[Recipe]:
+    """The recipe's schema for one model family.
+
+    Raises:
+        UsageError: No such family.
+    """
+    config = FAMILIES[family].Config
+    made: type[Recipe] = create_model(
+        "Recipe", __base__=Recipe, __doc__=Recipe.__doc__, model=(config, Field(description="The model to train."))
+    )
+    return made
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
+    """Read a recipe.
+
+    Args:
+        path: The YAML file.
+        overrides: ``key=value`` words from the command line, over the file.
+
+    Raises:
+        UsageError: The file cannot be read, a key is unknown or missing, or a value is wrong; with its line.
+    """
+    layers = (read_yaml(path), read_overrides(overrides))
+    model: dict[str, Any] = {}
+    for layer in layers:
+        section = layer.values.get("model", {})
+        if isinstance(section, dict):
+            model |= section
+    family, size = model.get("family"), model.get("size", "tiny")
+    if family is None:
+        raise UsageError("model.family is missing", where=str(path), advice=f"one of {', '.join(FAMILIES.names())}")
+    values = _derived(str(family), str(size))
+    origins = {
+        f"{section}.{key}": f"derived from model.family={family}, model.size={size}"
+        for section, derived in values.items()
+        for key in derived
+    }
+    resolved = resolve(schema(str(family)), [Layer(values, origins), *layers])
+    return Loaded(resolved, path.absolute().parent, layers)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a recipe, for editors: one branch a model family."""
+    branches = [schema(family).model_json_schema() for family in FAMILIES.names()]
+    definitions: dict[str, Any] = {}
+    for branch in branches:
+        definitions |= branch.pop("$defs", {})
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "oneOf": branches, "$defs": definitions}
+
+
+def _derived(family: str, size: str) -> dict[str, Any]:
+    """What the size dial derives for a family."""
+    sizes = FAMILIES[family].Config.sizes
+    if size not in sizes:
+        raise UsageError(f"{family} has no size {size!r}", where="model.size", advice=nearest(size, sizes))
+    return json.loads(json.dumps(sizes[size]))

@@ -1,0 +1,47 @@
+"""The training texts as batches: the order of every epoch planned ahead, each batch cut when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from danlu.core.batch import Batch
+from danlu.core.seeds import Seeds
+from danlu.data.batches import shuffled
+from danlu.train.loop import TrainConfig
+
+__all__ = ["PlannedFeed"]
+
+
+class PlannedFeed:
+    """A :class:`danlu.train.loop.Feed` over rows of known length.
+
+    Args:
+        lengths: int [n]; tokens of every training text.
+        make: Makes the batch of some rows; given the step too, for what is random in it.
+        config: Epochs, token budget, how often to evaluate.
+        seeds: The run's seeds; the ``order`` stream is used here, a position an epoch.
+    """
+
+    def __init__(
+        self, lengths: np.ndarray, make: Callable[[np.ndarray, int], Batch], config: TrainConfig, seeds: Seeds
+    ) -> None:
+        self._make = make
+        self._plan: list[np.ndarray] = []
+        evaluate_after: set[int] = set()
+        for epoch in range(config.epochs):
+            batches = shuffled(lengths, config.batch_tokens, seeds.generator("order", epoch))
+            for part in range(1, config.evaluations_per_epoch + 1):
+                evaluate_after.add(len(self._plan) + len(batches) * part // config.evaluations_per_epoch)
+            self._plan += batches
+        self.n_steps = len(self._plan)
+        self.evaluate_after = frozenset(evaluate_after - {0})
+
+    def rows(self, step: int) -> np.ndarray:
+        """Row numbers of a step's batch."""
+        return self._plan[step]
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step."""
+        return self._make(self._plan[step], step)
