@@ -15,7 +15,7 @@ from danlu.core.config import Config, Layer, Resolved, read_overrides, read_yaml
 from danlu.core.errors import UsageError, nearest
 from danlu.data.stage import DataConfig
 from danlu.data.tokenizer import TokenizerConfig
-from danlu.evaluate.stage import EvaluateConfig
+from danlu.evaluate.config import EvaluateConfig
 from danlu.model.base import FamilyConfig
 from danlu.model.families import FAMILIES
 from danlu.train.loop import TrainConfig

@@ -111,6 +111,11 @@ class Ledger:
             fsync_folder(self.path.parent)
         return entry
 
+    def means(self, name: str, alias: str, digest: str) -> bool:
+        """Whether ``name@alias`` means an artifact now."""
+        found = [entry.digest for entry in self.entries() if entry.name == name and entry.alias == alias]
+        return found[-1:] == [digest]
+
     def resolve(self, name: str, alias: str) -> str:
         """The digest that ``name@alias`` means now.
 

@@ -42,7 +42,7 @@ class Measures:
         counts: int64 [N, 8]; characters that are space, digit, symbol, Han, Latin, kana, other letter, broken.
         entropy: float64 [N]; bits a character of the text's own character distribution; infinite for a text too short
             to be judged by it.
-        repeated: float64 [N]; share of the text's characters in lines that came before in it.
+        repeated: float64 [N]; share of the text's characters in lines that came before in it; 0 for a short text.
     """
 
     n_chars: NDArray[np.int64]
@@ -97,15 +97,15 @@ def measure(texts: pa.Array) -> Measures:
     spread = np.bincount(pairs[begins] >> 21, weights=runs * np.log2(runs), minlength=n_texts)
     n = np.maximum(n_chars, 1)
     entropy = np.where(long, np.log2(n) - spread / n, np.inf)
-    return Measures(n_chars, counts, entropy, np.array([_repeated(text) for text in strings], dtype=np.float64))
+    repeated = np.zeros(n_texts)
+    for row in np.flatnonzero(long).tolist():
+        repeated[row] = _repeated(strings[row])
+    return Measures(n_chars, counts, entropy, repeated)
 
 
 def _repeated(text: str) -> float:
-    if text.count("\n") < 3:
-        return 0.0
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    n_distinct = sum(map(len, dict.fromkeys(lines)))
-    return 1.0 - n_distinct / sum(map(len, lines)) if lines else 0.0
+    lines = text.split("\n")
+    return 1.0 - sum(map(len, set(lines))) / sum(map(len, lines)) if len(lines) > 3 else 0.0
 
 
 def length(measures: Measures, min_chars: int, max_chars: int) -> Verdicts:

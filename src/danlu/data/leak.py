@@ -146,5 +146,5 @@ def _candidates(index: _Prefixes, asked: _Prefixes, floor: float) -> Iterator[tu
         common = before + after
         union = index.size[left] + asked.size[right] - common
         possible = common >= floor * union - _ROUNDING
-        pairs = np.unique(np.stack([index.text[left[possible]], asked.text[right[possible]]], axis=1), axis=0)
-        yield pairs[:, 0], pairs[:, 1]
+        pairs = np.unique((index.text[left[possible]] << 32) | asked.text[right[possible]])
+        yield pairs >> 32, pairs & 0xFFFFFFFF

@@ -60,6 +60,8 @@ def read_lines(path: Path) -> Iterator[Line]:
         chunks = _chunks(sample, stream)
         if encoding.startswith("utf-16"):
             chunks, encoding = _from_utf16(chunks, encoding), "utf-8"
+        elif encoding == "utf-8-sig":
+            encoding = "utf-8"  # the mark is dropped below, from the first line alone
         number = 0
         for block in _blocks(chunks):
             for text, problem in _decoded(block, encoding):

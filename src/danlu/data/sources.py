@@ -38,15 +38,15 @@ def read_source(
 
     Args:
         spec: A path, a glob, a folder, a list of these, or `sample:NAME`. Paths are relative to `base`.
-        columns: Role -> column of the file, such as `{"text": "review", "label": "stars"}`. The first role keeps the
-            text of a record that cannot be read.
+        columns: Role -> column of the file, such as `{"text": "review", "label": "stars"}`. The role `text` (where
+            there is none, the first) keeps what can be read of a broken record.
         base: The recipe's folder.
         samples: The cache of fetched samples.
         batch_rows: The most records of a batch.
 
     Yields:
-        Batches of string columns: `source` (`reviews.csv:12`, the line or row counted from 1), one a role, and
-        `problem` (null where the record is fine).
+        Batches of string columns: `source` (`reviews.csv:12`, the line or row counted from 1), one a role with `text`
+        first, and `problem` (null where the record is fine).
 
     Raises:
         UsageError: No file or sample is there under this name, or its format is not known.
@@ -54,6 +54,8 @@ def read_source(
     """
     if not columns:
         raise UsageError("no column is named", where="data.columns", advice="for example columns: {text: text}")
+    if "text" in columns:
+        columns = {"text": columns["text"], **columns}
     if isinstance(spec, str) and spec.startswith("sample:"):
         rows = _sample_rows(spec, columns, samples)
     else:

@@ -45,7 +45,7 @@ def ece(confidence_B: NDArray[np.floating], correct_B: NDArray[np.bool_], n_bins
     gap_B: Floats = (correct_B - confidence_B.astype(np.float64))[order]
 
     def metric(weights_RB: Ints) -> Floats:
-        gaps = np.add.reduceat(weights_RB[:, order] * gap_B, starts, axis=1)
+        gaps = np.add.reduceat(weights_RB.take(order, axis=1) * gap_B, starts, axis=1)
         error_R: Floats = np.abs(gaps).sum(1) / weights_RB.sum(1)
         return error_R
 

@@ -23,8 +23,8 @@ from danlu.evaluate.metrics import Floats, Ints, Statistic
 
 __all__ = ["CHUNK", "Interval", "basic", "measure", "observed", "percentile", "resample", "wilson"]
 
-CHUNK = 2_000_000
-"""Weights held at once while resampling: 16 MB, and a few times that in passing."""
+CHUNK = 60_000
+"""Weights held at once while resampling: half a megabyte, which stays in the processor's cache."""
 
 
 class Interval(NamedTuple):
@@ -56,14 +56,20 @@ def resample(count_M: Ints, statistic: Statistic, n_resamples: int, rng: np.rand
     Returns:
         name -> values, (R,) or (R, N).
     """
-    n = int(count_M.sum())
-    share_M = count_M / n
     rows = max(1, CHUNK // len(count_M))
     chunks = [
-        statistic(rng.multinomial(n, share_M, size=min(rows, n_resamples - start)))
-        for start in range(0, n_resamples, rows)
+        statistic(_redraw(count_M, min(rows, n_resamples - start), rng)) for start in range(0, n_resamples, rows)
     ]
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def _redraw(count_M: Ints, n_rows: int, rng: np.random.Generator) -> Ints:
+    n, n_cells = int(count_M.sum()), len(count_M)
+    if (count_M != 1).any():
+        return rng.multinomial(n, count_M / n, size=n_rows)
+    # One record a cell: the same distribution, and five times as fast by drawing records.
+    drawn = rng.integers(n_cells, size=(n_rows, n_cells)) + n_cells * np.arange(n_rows)[:, None]
+    return np.bincount(drawn.ravel(), minlength=n_rows * n_cells).reshape(n_rows, n_cells)
 
 
 def percentile(draws_R: Floats, confidence: float) -> Interval:

@@ -110,17 +110,17 @@ def auroc(probabilities_BN: NDArray[np.floating], label_B: Ints) -> Metric:
 
 
 def _auroc_of_class(score_B: NDArray[np.floating], positive_B: NDArray[np.bool_]) -> Metric:
-    order = np.argsort(score_B, kind="stable")
-    sorted_B = score_B[order]
-    ties = np.flatnonzero(np.concatenate([[True], sorted_B[1:] != sorted_B[:-1]]))
+    positives, negatives = np.flatnonzero(positive_B), np.flatnonzero(~positive_B)
+    negatives = negatives[np.argsort(score_B[negatives], kind="stable")]
+    n_below, n_not_above = (np.searchsorted(score_B[negatives], score_B[positives], side) for side in ("left", "right"))
 
     def area(weights_RB: Ints) -> Floats:
-        weights_RB = weights_RB[:, order]
-        positives = np.add.reduceat(weights_RB * positive_B[order], ties, axis=1)
-        negatives = np.add.reduceat(weights_RB, ties, axis=1) - positives
+        of_positives = weights_RB.take(positives, axis=1)
+        up_to = np.zeros((len(weights_RB), len(negatives) + 1), np.int64)
+        weights_RB.take(negatives, axis=1).cumsum(axis=1, out=up_to[:, 1:])
         # Twice the pairs won, so that ties stay whole numbers and the sum is exact.
-        won_twice = (positives * (2 * negatives.cumsum(1) - negatives)).sum(1)
-        n_pairs = positives.sum(1) * negatives.sum(1)
+        won_twice = (of_positives * (up_to.take(n_below, axis=1) + up_to.take(n_not_above, axis=1))).sum(1)
+        n_pairs = of_positives.sum(1) * up_to[:, -1]
         return _ratio(won_twice, 2 * n_pairs, n_pairs > 0)
 
     return area

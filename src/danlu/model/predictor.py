@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from danlu.core.artifact import Artifact
 from danlu.core.errors import CorruptError
 from danlu.core.files import read_json, write_json
-from danlu.data.prepare import CleanConfig, standard_texts
+from danlu.data.clean import CleanConfig, standard_texts
 from danlu.model.classifier import NeuralClassifier
 from danlu.model.tfidf import TfidfLogisticRegression
 

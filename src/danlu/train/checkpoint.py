@@ -181,4 +181,4 @@ def _restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tenso
     parameters = dict(model.named_parameters())
     for key, tensor in tensors.items():
         name, _, slot = key.rpartition("/")
-        optimizer.state[parameters[name]][slot] = tensor
+        optimizer.state[parameters[name]][slot] = tensor.to(parameters[name].device)

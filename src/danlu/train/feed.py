@@ -19,15 +19,16 @@ class PlannedFeed:
 
     Args:
         lengths: int [n]; tokens of every training text.
-        make: Makes the batch of some rows; given the step too, for what is random in it.
+        make: Makes the batch of some rows.
         config: Epochs, token budget, how often to evaluate.
         seeds: The run's seeds; the ``order`` stream is used here, a position an epoch.
     """
 
     def __init__(
-        self, lengths: np.ndarray, make: Callable[[np.ndarray, int], Batch], config: TrainConfig, seeds: Seeds
+        self, lengths: np.ndarray, make: Callable[[np.ndarray], Batch], config: TrainConfig, seeds: Seeds
     ) -> None:
         self._make = make
+        self._lengths = lengths
         self._plan: list[np.ndarray] = []
         evaluate_after: set[int] = set()
         for epoch in range(config.epochs):
@@ -36,12 +37,18 @@ class PlannedFeed:
                 evaluate_after.add(len(self._plan) + len(batches) * part // config.evaluations_per_epoch)
             self._plan += batches
         self.n_steps = len(self._plan)
+        self.n_tokens = int(lengths.sum()) * config.epochs
         self.evaluate_after = frozenset(evaluate_after - {0})
 
     def rows(self, step: int) -> np.ndarray:
         """Row numbers of a step's batch."""
         return self._plan[step]
 
+    def size(self, step: int) -> int:
+        """Positions of a step's batch, padding included."""
+        rows = self._plan[step]
+        return len(rows) * int(self._lengths[rows].max())
+
     def batch(self, step: int) -> Batch:
         """The batch of a step."""
-        return self._make(self._plan[step], step)
+        return self._make(self._plan[step])

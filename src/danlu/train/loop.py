@@ -24,7 +24,7 @@ from danlu.model.base import Model
 from danlu.train.checkpoint import Run, State
 from danlu.train.optimizer import OptimizerConfig, learning_rate, make_optimizer
 
-__all__ = ["Feed", "Fitted", "TrainConfig", "fit"]
+__all__ = ["Feed", "Fitted", "TrainConfig", "fit", "take_step"]
 
 _N_REPORTS = 200
 """Points on a training curve: enough to see its shape."""
@@ -123,7 +123,7 @@ def fit(
         batch = feed.batch(state.step)
         rate = learning_rate(state.step, feed.n_steps, config)
         torch.manual_seed(seeds.at("dropout", state.step))
-        loss, norm = _take_step(model, optimizer, batch, rate, config.clip_norm, state.step)
+        loss, norm = take_step(model, optimizer, batch, rate, config.clip_norm, state.step)
         _count(state, loss, norm, rate, feed.n_steps, run)
         clock.tick(state, batch, loss)
     assert state.best_step is not None, "the last step is always evaluated"
@@ -132,7 +132,7 @@ def fit(
     return Fitted(state.step, feed.n_steps, state.best_step, state.best_score)
 
 
-def _take_step(
+def take_step(
     model: Model, optimizer: torch.optim.Optimizer, batch: Batch, rate: float, clip_norm: float, step: int
 ) -> tuple[float, float]:
     """One optimizer step.

@@ -256,6 +256,14 @@ def test_without_npm_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest
     assert "install npm, or put tiny-1.0.tgz" in str(caught.value.advice)
 
 
+def test_without_pip_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pip.py").write_text("raise ModuleNotFoundError(\"No module named 'pip'\")")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(DataError, match="has no pip") as caught:
+        fetch("tiny", tmp_path)
+    assert "ensurepip" in str(caught.value.advice)
+
+
 def test_two_fetches_of_one_sample_wait_for_each_other(index: Index, tmp_path: Path) -> None:
     threads = [threading.Thread(target=fetch, args=("tiny", tmp_path)) for _ in range(2)]
     for thread in threads:

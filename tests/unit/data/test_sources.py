@@ -116,6 +116,12 @@ def test_a_line_of_exactly_the_limit_is_read_whole(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_the_text_role_keeps_what_is_left_of_a_broken_record(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", '{"text": "a", "label": "x"}\nbroken\n')
+    found = rows(tmp_path, "a.jsonl", {"label": "label", "text": "text"})
+    assert found[1] == {"source": "a.jsonl:2", "text": "broken", "label": None, "problem": "bad_json"}
+
+
 def test_csv_numbers_are_those_of_the_lines(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", 'id,text,label\n1,"two\nlines",x\n\n2,"say ""hi"", now",y\n')
     assert rows(tmp_path, "a.csv", BOTH) == [

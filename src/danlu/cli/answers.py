@@ -1,0 +1,224 @@
+"""What each verb answers: facts for programs, a few lines for people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.table import Table
+
+from danlu.cli.verb import Answer
+from danlu.core.artifact import Artifact
+from danlu.core.config import leaves
+from danlu.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from danlu.doctor import Finding
+    from danlu.model.predictor import Predictor
+    from danlu.pipeline import Ran
+    from danlu.recipe import Loaded
+    from danlu.train.plan import Plan
+
+__all__ = [
+    "compared",
+    "configured",
+    "evaluated",
+    "examined",
+    "fetched",
+    "logged",
+    "planned",
+    "predicted",
+    "prepared",
+    "ran",
+    "schema",
+    "trained",
+]
+
+_REFUSED = 3
+
+
+def ran(result: Ran) -> Answer:
+    """A whole run: the leaderboard, the gate's decision, where the report is, what to try next."""
+    gate, name = result.gate, result.recipe.name
+    board = {label: evaluation.json("evaluation.json") for label, evaluation in result.evaluations.items()}
+    table = _leaderboard(board, {label: model.json("training.json") for label, model in result.models.items()})
+    verdict = "better than" if gate.passed else "not shown to be better than"
+    sentence = (
+        f"{result.recipe.model.family} is {verdict} {gate.baseline}: macro F1 {gate.difference:+.2%} "
+        f"({gate.low:+.2%} to {gate.high:+.2%}), p = {gate.p:.2g}"
+    )
+    alias = "champion" if gate.passed else "challenger"
+    refusal = "" if gate.passed else "\nThe gate refused: only a model that beats the baseline becomes champion."
+    after = (
+        f"\n{sentence}{refusal}\n\nreport      {result.report.path / 'report.html'}\n"
+        f"model card  {result.report.path / 'card.md'}\n\n"
+        f"try next    danlu predict {name}@{alias} '质量很差，退货了'\n"
+        f"            danlu compare {name}-{gate.baseline}@latest {name}@{alias}\n            danlu log"
+    )
+    facts = {
+        "name": name,
+        "model": str(result.models[result.recipe.model.family].path),
+        "dataset": str(result.dataset.path),
+        "report": str(result.report.path / "report.html"),
+        "gate": vars(gate),
+        "metrics": {label: facts["metrics"] for label, facts in board.items()},
+    }
+    return Answer(facts, Group("", table, after), 0 if gate.passed else _REFUSED)
+
+
+def prepared(dataset: Artifact, card: Artifact) -> Answer:
+    """A dataset: how much was read, kept and dropped."""
+    summary = dataset.json("summary.json")
+    facts = {"dataset": str(dataset.path), "card": str(card.path / "card.html"), "summary": summary}
+    table = _table("split", "records")
+    for split, count in summary["splits"].items():
+        table.add_row(split, f"{count['n']:,}")
+    return Answer(facts, Group(table, f"\ndataset    {dataset.path}\ndata card  {card.path / 'card.html'}"))
+
+
+def trained(model: Artifact) -> Answer:
+    """A model: where it is and how good it was on the validation split."""
+    facts = model.json("training.json")
+    text = f"model       {model.path}\nvalid F1    {facts['best_score']:.4f} at step {facts['best_step']}\n"
+    return Answer(
+        {"model": str(model.path), "digest": model.digest, **facts},
+        f"{text}took        {facts['seconds']:.1f} s for {facts['step']:,} steps",
+    )
+
+
+def planned(plan: Plan) -> Answer:
+    """The expected cost of training."""
+    rows = {
+        "family": plan.family,
+        "parameters": f"{plan.n_parameters:,}",
+        "steps": f"{plan.n_steps:,}",
+        "tokens": f"{plan.n_tokens:,} and {plan.padding_share:.1%} padding",
+        "operations": f"{plan.flops:.3g} floating-point",
+        "memory": f"{plan.memory_bytes / 2**30:.2f} GiB",
+        "time": f"{plan.seconds:.0f} s on this machine as busy as it is now",
+    }
+    table = _table("", "")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return Answer(vars(plan), table)
+
+
+def evaluated(evaluation: Artifact) -> Answer:
+    """An evaluation: every metric with its interval."""
+    facts = evaluation.json("evaluation.json")
+    table = _table("metric", "value", "interval", "n")
+    for name, found in facts["metrics"].items():
+        table.add_row(name, f"{found['value']:.4f}", f"{found['low']:.4f} to {found['high']:.4f}", f"{found['n']:,}")
+    return Answer({"evaluation": str(evaluation.path), **facts}, Group(table, f"\nevaluation  {evaluation.path}"))
+
+
+def compared(comparison: Artifact) -> Answer:
+    """A comparison: the difference of each model from the baseline."""
+    facts = comparison.json("comparison.json")
+    table = _table("model", f"macro F1 against {facts['baseline']}", "interval", "p (Holm)", "verdict", "n")
+    for model in facts["models"]:
+        found = model["metrics"]["macro_f1"]
+        table.add_row(
+            model["a"],
+            f"{found['difference']:+.4f}",
+            f"{found['low']:+.4f} to {found['high']:+.4f}",
+            f"{found['p_holm']:.2g}",
+            model["verdict"],
+            f"{model['n']:,}",
+        )
+    return Answer({"comparison": str(comparison.path), **facts}, Group(table, f"\ncomparison  {comparison.path}"))
+
+
+def predicted(texts: Sequence[str], predictor: Predictor) -> Answer:
+    """The likeliest class of each text, with the probability of every class."""
+    started = time.perf_counter()
+    probabilities = predictor.predict_proba(texts)
+    milliseconds = (time.perf_counter() - started) * 1000
+    found = [
+        {
+            "text": text,
+            "label": predictor.classes[int(row.argmax())],
+            "probabilities": {name: round(float(p), 6) for name, p in zip(predictor.classes, row, strict=True)},
+        }
+        for text, row in zip(texts, probabilities, strict=True)
+    ]
+    table = _table("label", "probability", "text")
+    for answer, row in zip(found, probabilities, strict=True):
+        table.add_row(answer["label"], f"{row.max():.3f}", answer["text"])
+    return Answer({"predictions": found, "milliseconds": round(milliseconds, 3)}, table)
+
+
+def logged(workspace: Workspace) -> Answer:
+    """Every model with its aliases, and the ledger's entries."""
+    entries = workspace.ledger.entries()
+    now = {(entry.name, entry.alias): entry.digest for entry in entries}
+    models = _table("model", "family", "valid F1", "called", "made", "folder")
+    listed = []
+    for model in workspace.all("model"):
+        aliases = sorted(f"{name}@{alias}" for (name, alias), digest in now.items() if digest == model.digest)
+        family, facts = model.json("model.json")["family"], model.json("training.json")
+        made = str(model.manifest["created"])
+        models.add_row(model.name, family, f"{facts['best_score']:.4f}", ", ".join(aliases), made, _short(model.path))
+        listed.append({"name": model.name, "family": family, "aliases": aliases, "path": str(model.path), **facts})
+    decisions = _table("when", "name", "means", "because")
+    for entry in entries:
+        decisions.add_row(entry.time, f"{entry.name}@{entry.alias}", entry.digest[:12], entry.reason)
+    return Answer({"models": listed, "ledger": [vars(entry) for entry in entries]}, Group(models, "", decisions))
+
+
+def configured(loaded: Loaded) -> Answer:
+    """Every value of a recipe with its origin."""
+    table = _table("key", "value", "from")
+    values = {}
+    for key, value in leaves(loaded.recipe.plain()):
+        origin = loaded.resolved.origins[key]
+        table.add_row(key, str(value), origin)
+        values[key] = {"value": value, "from": origin}
+    return Answer({"recipe": loaded.recipe.plain(), "values": values}, table)
+
+
+def schema(document: dict[str, Any]) -> Answer:
+    """The JSON schema, for both kinds of reader."""
+    import json
+
+    return Answer(document, json.dumps(document, indent=1, ensure_ascii=False))
+
+
+def examined(findings: Sequence[Finding]) -> Answer:
+    """What the doctor found."""
+    table = _table("", "what", "found")
+    for finding in findings:
+        table.add_row("ok" if finding.ok else "FAILED", finding.what, finding.found)
+    ok = all(finding.ok for finding in findings)
+    return Answer({"ok": ok, "findings": [vars(finding) for finding in findings]}, table, 0 if ok else 1)
+
+
+def fetched(name: str, folder: Path) -> Answer:
+    """Where a sample is."""
+    return Answer({"sample": name, "folder": str(folder)}, f"{name}  {folder}")
+
+
+def _leaderboard(board: dict[str, dict[str, Any]], training: dict[str, dict[str, Any]]) -> Table:
+    table = _table("model", "macro F1", "accuracy", "AUROC", "parameters", "training", "ms a text")
+    for label, facts in board.items():
+        metrics, cost = facts["metrics"], training[label]
+        shown = [f"{metrics[m]['value']:.4f} [{metrics[m]['low']:.4f}, {metrics[m]['high']:.4f}]" for m in
+                 ("macro_f1", "accuracy", "auroc")]  # fmt: skip
+        milliseconds = f"{facts['latency_ms']['mean']:.2f}"
+        table.add_row(label, *shown, f"{cost['n_parameters']:,}", f"{cost['seconds']:.0f} s", milliseconds)
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=any(columns))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _short(path: Path) -> str:
+    """A path from here on, where that is shorter."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

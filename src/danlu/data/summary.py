@@ -1,0 +1,127 @@
+"""What a data stage states about its records, as plain JSON values, and whether they can train at all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from danlu.core.errors import DataError
+from danlu.data.pii import count_kinds
+from danlu.data.records import Records
+from danlu.data.split import SPLITS, SplitConfig
+
+__all__ = ["check_trainable", "leak_proof", "summarize"]
+
+_QUANTILES = (0, 5, 25, 50, 75, 95, 99, 100)
+_BINS = 40
+
+
+def check_trainable(records: Records, splits: NDArray[np.int64], config: SplitConfig) -> None:
+    """Refuses data that cannot train.
+
+    Raises:
+        DataError: Nothing is left, a split is empty, there is one class only, or a class is not in train.
+    """
+    kept = records.kept()
+    why = ", ".join(f"{reason} {n}" for reason, n in records.reasons.items())
+    if len(kept) == 0:
+        raise DataError(
+            f"cleaning left none of the {len(records)} records ({why})",
+            advice="dropped.parquet has each with its reason; loosen data.clean, or check data.columns",
+        )
+    wanted = {"train": True, "valid": config.valid > 0, "test": config.test > 0}
+    for rank, name in enumerate(SPLITS):
+        if not np.any(splits[kept] == rank) and (wanted[name] if config.column is None else name == "train"):
+            raise DataError(
+                f"the {name} split is empty: {len(kept)} records were left to split",
+                advice=f"use more data, another share in data.split.{name if rank else 'valid'}, or another data.split.seed",
+            )
+    if not records.has_labels:
+        return
+    labels = np.array(records.labels(kept))
+    in_train = set(labels[splits[kept] == 0].tolist())
+    if len(set(labels.tolist())) == 1:
+        raise DataError(
+            f"every record left has the label {labels[0]!r}",
+            advice=f"classification needs two labels or more; dropped were: {why or 'none'}",
+        )
+    for at in np.flatnonzero(~np.isin(labels, sorted(in_train))).tolist():
+        raise DataError(
+            f"the label {labels[at]!r} is in {SPLITS[splits[kept[at]]]} and never in train",
+            where=records.sources(kept[[at]])[0],
+            advice="add records with that label, mend it if it is a slip, or use another data.split.seed",
+        )
+
+
+def summarize(records: Records, splits: NDArray[np.int64], n_read: int) -> dict[str, Any]:
+    """Counts, lengths and speeds, as plain JSON values.
+
+    Returns:
+        ``n_read n_kept n_dropped``, ``dropped`` by reason, ``steps``, ``repaired``, ``pii`` by kind, and for each of
+        ``splits`` its number of records, labels, and lengths in characters.
+    """
+    kept = records.kept()
+    n_chars = np.zeros(len(records), dtype=np.int64)
+    n_chars[kept] = pc.utf8_length(records.texts.take(pa.array(kept))).to_numpy()
+    top = max(float(np.quantile(n_chars[kept], 0.995)), 1.0)
+    edges = np.unique(np.linspace(0, top, _BINS + 1).round().astype(np.int64))
+    edges[-1] = max(edges[-1], n_chars[kept].max())
+    return {
+        "n_read": n_read,
+        "n_kept": len(kept),
+        "n_dropped": n_read - len(kept),
+        "dropped": records.reasons,
+        "steps": records.steps,
+        "repaired": int(pc.sum(records.table.column("_repaired")).as_py() or 0),
+        "pii": count_kinds(records.table.column("_pii")),
+        "splits": {
+            name: _describe(records, kept[splits[kept] == rank], n_chars, edges) for rank, name in enumerate(SPLITS)
+        },
+    }
+
+
+def _describe(
+    records: Records, rows: NDArray[np.int64], n_chars: NDArray[np.int64], edges: NDArray[np.int64]
+) -> dict[str, Any]:
+    lengths = n_chars[rows]
+    quantiles = np.percentile(lengths, _QUANTILES).tolist() if len(rows) else []
+    return {
+        "n": len(rows),
+        "labels": dict(sorted(Counter(records.labels(rows)).items())) if records.has_labels else {},
+        "n_chars": int(lengths.sum()),
+        "quantiles": {str(q): value for q, value in zip(_QUANTILES, quantiles, strict=False)},
+        "histogram": {"edges": edges.tolist(), "counts": np.histogram(lengths, edges)[0].tolist()},
+    }
+
+
+def leak_proof(
+    best: NDArray[np.float64], n_texts: list[int], n_compared: int, n_moved: int, *, floor: float, threshold: float
+) -> dict[str, Any]:
+    """What the exact search for leaks has proved.
+
+    Args:
+        best: float64 [H]; for each held-out text its greatest similarity to a text of a lower split; 0: below the floor.
+        n_texts: Distinct texts in each of ``SPLITS``.
+        n_compared: Pairs whose similarity was computed one by one.
+        n_moved: Records dropped for leaking.
+        floor: Similarities below it are not told apart.
+        threshold: Similarity from which it is a leak.
+    """
+    n_train, n_valid, n_test = n_texts
+    edges = [0.0, *np.linspace(floor, 1.0, 11).round(6).tolist()]
+    largest = float(best.max(initial=0.0))
+    return {
+        "threshold": threshold,
+        "n_pairs": n_test * (n_train + n_valid) + n_valid * n_train,
+        "n_compared": n_compared,
+        "n_moved": n_moved,
+        "n_leaks": int((best >= threshold).sum()),
+        "floor": floor,
+        "largest": largest if largest > 0 else None,
+        "histogram": {"edges": edges, "counts": np.histogram(best, edges)[0].tolist()},
+    }

@@ -1,0 +1,219 @@
+"""The composition root: calls the stages in order, each reading artifacts and writing one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from danlu.core.artifact import Artifact
+from danlu.core.errors import UsageError
+from danlu.core.events import EventLog
+from danlu.core.progress import Progress
+from danlu.core.workspace import Workspace
+from danlu.data.stage import build_dataset
+from danlu.evaluate.config import EvaluateConfig
+from danlu.evaluate.stage import compare_models, evaluate_model, validation_scores
+from danlu.model.predictor import TFIDF
+from danlu.model.tfidf import TfidfConfig
+from danlu.recipe import Loaded, Recipe, load
+from danlu.report.stage import Entry, write_data_card, write_report
+from danlu.train.plan import Plan, plan_training
+from danlu.train.stage import TrainingSpec, train_baseline, train_model
+
+__all__ = ["Gate", "Job", "Ran", "compare_targets", "evaluate_target"]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The decision whether a model may become champion: only one that beats the simple baseline may.
+
+    Attributes:
+        passed: Whether it did.
+        metric: What was compared.
+        difference: Model minus baseline.
+        low: Lower end of the difference's interval.
+        high: Upper end.
+        p: Paired permutation test, corrected for the number of models (Holm).
+        alpha: The level it was held to.
+        baseline: What it had to beat.
+    """
+
+    passed: bool
+    metric: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    alpha: float
+    baseline: str
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a whole run made."""
+
+    recipe: Recipe
+    dataset: Artifact
+    models: dict[str, Artifact]
+    evaluations: dict[str, Artifact]
+    comparison: Artifact
+    gate: Gate
+    report: Artifact
+
+
+@dataclass(frozen=True)
+class Job:
+    """A recipe to be carried out in a workspace."""
+
+    loaded: Loaded
+    workspace: Workspace
+    progress: Progress
+
+    @classmethod
+    def load(cls, path: Path, overrides: Sequence[str] | None, workspace: Workspace, progress: Progress) -> Job:
+        """Read a recipe; errors as of :func:`danlu.recipe.load`."""
+        return cls(load(path, overrides or ()), workspace, progress)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe."""
+        return self.loaded.recipe
+
+    def dataset(self) -> Artifact:
+        """The dataset; made unless it is there."""
+        recipe = self.recipe
+        return build_dataset(self.workspace, recipe.name, recipe.data, self.loaded.base, self.progress)
+
+    def data_card(self, dataset: Artifact) -> Artifact:
+        """The page about a dataset."""
+        return write_data_card(self.workspace, dataset, self.progress)
+
+    def model(self) -> Artifact:
+        """The recipe's own model; trained unless it is there. It is called ``latest`` from then on."""
+        recipe = self.recipe
+        return self._train(self.dataset(), recipe)
+
+    def plan(self) -> Plan:
+        """What training the recipe's model will cost."""
+        return plan_training(self.dataset(), _spec(self.recipe), self.progress)
+
+    def run(self) -> Ran:
+        """From raw data to the report, and the gate's decision.
+
+        Raises:
+            DanluError: A stage failed; what the stages before it made is kept, and the same command goes on from there.
+        """
+        recipe = self.recipe
+        events = EventLog(self.workspace.events, "run")
+        events.write("run started", name=recipe.name)
+        dataset = self.dataset()
+        self.data_card(dataset)
+        plan = plan_training(dataset, _spec(recipe), self.progress)
+        family = recipe.model.family
+        models = {family: self._train(dataset, recipe)}
+        for baseline in recipe.evaluate.baselines:
+            models[baseline] = self._baseline(dataset, baseline)
+        evaluations = {
+            label: evaluate_model(self.workspace, model, dataset, recipe.evaluate, self.progress)
+            for label, model in models.items()
+        }
+        first = recipe.evaluate.baselines[0]
+        comparison = compare_models(self.workspace, recipe.name, evaluations, first, recipe.evaluate, self.progress)
+        gate = _decide(comparison.json("comparison.json"), family, recipe.evaluate)
+        self._name(models[family], gate)
+        report = write_report(
+            self.workspace,
+            recipe.name,
+            recipe=recipe.plain(),
+            dataset=dataset,
+            entries=[Entry(models[label], evaluations[label]) for label in models],
+            comparison=comparison,
+            gate=vars(gate),
+            plan=vars(plan),
+            progress=self.progress,
+        )
+        events.write("run ended", name=recipe.name, report=report.digest, gate=gate.passed)
+        return Ran(recipe, dataset, models, evaluations, comparison, gate, report)
+
+    def _train(self, dataset: Artifact, recipe: Recipe) -> Artifact:
+        return train_model(self.workspace, recipe.name, dataset, _spec(recipe), validation_scores, self.progress)
+
+    def _baseline(self, dataset: Artifact, baseline: str) -> Artifact:
+        name = f"{self.recipe.name}-{baseline}"
+        if baseline == TFIDF:
+            return train_baseline(self.workspace, name, dataset, TfidfConfig(), validation_scores, self.progress)
+        recipe = self.loaded.with_family(baseline)
+        return train_model(self.workspace, name, dataset, _spec(recipe), validation_scores, self.progress)
+
+    def _name(self, model: Artifact, gate: Gate) -> None:
+        """Record in the ledger what the gate decided."""
+        ledger = self.workspace.ledger
+        reason = f"{gate.metric} {gate.difference:+.4f} against {gate.baseline}, p = {gate.p:.2g}"
+        for alias, wanted in (("challenger", True), ("champion", gate.passed)):
+            if wanted and not ledger.means(model.name, alias, model.digest):
+                ledger.set_alias(model.name, alias, model, reason=reason)
+
+
+def evaluate_target(workspace: Workspace, target: str, overrides: Sequence[str], progress: Progress) -> Artifact:
+    """Evaluate a model on the test split of the dataset that it was trained on.
+
+    Args:
+        workspace: Where the model is.
+        target: Its folder, ``name@alias`` or name.
+        overrides: ``key=value`` of the evaluation's config.
+        progress: Told of every step.
+
+    Raises:
+        UsageError: No such model, or no such key.
+    """
+    from danlu.core.config import read_overrides, resolve
+
+    model = workspace.target(target, "model")
+    dataset = workspace.with_digest(model.manifest["parents"]["dataset"])
+    config = resolve(EvaluateConfig, [read_overrides(overrides)]).config
+    return evaluate_model(workspace, model, dataset, config, progress)
+
+
+def compare_targets(workspace: Workspace, targets: Sequence[str], progress: Progress) -> Artifact:
+    """Compare models on the test split of the dataset that they were trained on; the first is the baseline.
+
+    Raises:
+        UsageError: No such model, or they were trained on different datasets.
+    """
+    config = EvaluateConfig()
+    models = {target: workspace.target(target, "model") for target in targets}
+    if len(datasets := {model.manifest["parents"]["dataset"] for model in models.values()}) > 1:
+        raise UsageError(
+            f"the models were trained on {len(datasets)} different datasets",
+            advice="compare models of one dataset: their test splits must be the same",
+        )
+    evaluations = {
+        target: evaluate_model(
+            workspace, model, workspace.with_digest(model.manifest["parents"]["dataset"]), config, progress
+        )
+        for target, model in models.items()
+    }
+    name = next(iter(models.values())).name
+    return compare_models(workspace, name, evaluations, targets[0], config, progress)
+
+
+def _spec(recipe: Recipe) -> TrainingSpec:
+    return TrainingSpec(model=recipe.model, tokenizer=recipe.tokenizer, train=recipe.train, seed=recipe.seed)
+
+
+def _decide(comparison: dict[str, Any], family: str, config: EvaluateConfig) -> Gate:
+    """The model must be better than the baseline in macro F1, beyond chance."""
+    found = next(model for model in comparison["models"] if model["a"] == family)
+    macro_f1 = found["metrics"]["macro_f1"]
+    return Gate(
+        passed=found["verdict"] == "better",
+        metric="macro_f1",
+        difference=macro_f1["difference"],
+        low=macro_f1["low"],
+        high=macro_f1["high"],
+        p=macro_f1["p_holm"],
+        alpha=1 - config.confidence,
+        baseline=comparison["baseline"],
+    )
