@@ -82,10 +82,10 @@ def clean_batch(batch: pa.RecordBatch, config: CleanConfig) -> pa.RecordBatch:
     given = batch.column("text").cast(pa.large_string())
     texts, repaired, kinds = _standard(pc.fill_null(given, ""), config)
 
-    reasons = np.full(n, None, dtype=object)
+    reasons = np.full(n, "", dtype=object)
     details = np.full(n, None, dtype=object)
     if "problem" in batch.schema.names:
-        reasons[:] = batch.column("problem").to_pylist()
+        reasons[:] = batch.column("problem").fill_null("").to_pylist()
     _mark(reasons, "missing_text", ~_filled(given))
     if "label" in batch.schema.names:
         _mark(reasons, "missing_label", ~_filled(batch.column("label")))
@@ -100,7 +100,7 @@ def clean_batch(batch: pa.RecordBatch, config: CleanConfig) -> pa.RecordBatch:
 
     columns = {name: batch.column(name) for name in batch.schema.names if name != "problem"}
     columns["text"] = pc.if_else(pc.is_valid(given), texts, given)
-    columns["reason"] = pa.array(reasons, pa.string())
+    columns["reason"] = pa.array([reason or None for reason in reasons.tolist()], pa.string())
     columns["detail"] = pa.array(details, pa.string())
     columns["_digest"] = key_digests(normal_keys(texts))
     columns["_pii"] = kinds
@@ -137,6 +137,6 @@ def _filled(column: pa.Array) -> np.ndarray:
 
 def _mark(reasons: np.ndarray, reason: str, drop: np.ndarray) -> np.ndarray:
     """Gives a reason to the records that have none yet; the numbers of those that got it."""
-    found = np.flatnonzero(drop & np.equal(reasons, None))
+    found = np.flatnonzero(drop & (reasons == ""))
     reasons[found] = reason
     return found

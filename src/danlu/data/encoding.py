@@ -1,7 +1,7 @@
 """Bytes to text: which encoding a file is in, one line at a time where a line is bad, and the repair of mojibake.
 
-Known: UTF-8 with or without a byte-order mark, UTF-16 with one, and GB18030 (with it GBK and GB2312). Everything else is
-reported, never guessed at.
+Known: UTF-8 with or without a byte-order mark, UTF-16 with one, and GB18030 (with it GBK and GB2312). Everything else
+is reported, never guessed at.
 """
 
 from __future__ import annotations
@@ -121,10 +121,11 @@ _AS_BYTE = {ord(bytes([byte]).decode("cp1252", errors="replace")): byte for byte
 _AS_BYTE.pop(0xFFFD)
 _SPECIALS = "".join(map(chr, _AS_BYTE))
 # UTF-8 of Chinese once read as GBK: its first two bytes have become one of these characters.
-_FIRST_AS_GBK = bytes(
+_FIRST_BYTES = bytes(
     b for lead in (0xE2, *range(0xE3, 0xEA), 0xEF) for trail in range(0x80, 0xC0) for b in (lead, trail)
 )
-_SUSPECT = rf"^[\x00-\x7f]*(?:[\x{{c2}}-\x{{f4}}][\x{{80}}-\x{{bf}}{_SPECIALS}]|[{_FIRST_AS_GBK.decode('gbk', errors='ignore')}])"
+_FIRST_AS_GBK = _FIRST_BYTES.decode("gbk", errors="ignore")
+_SUSPECT = rf"^[\x00-\x7f]*(?:[\x{{c2}}-\x{{f4}}][\x{{80}}-\x{{bf}}{_SPECIALS}]|[{_FIRST_AS_GBK}])"
 _ACCENTED = re.compile(
     "[\u0000-\u017f\u2010-\u206f\u20a0-\u20bf\u2100-\u27bf\u3000-\u9fff\uff00-\uffef\U0001f300-\U0001faff]+"
 )

@@ -11,6 +11,7 @@ The prefixes of the held-out texts are indexed; the others stream past in slabs.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -97,12 +98,12 @@ def _slabs_of(texts: pa.Array | pa.ChunkedArray, rows: _Ints) -> Iterator[_Ints]
 
 
 def _rarity(texts: pa.Array | pa.ChunkedArray, rows: _Ints, n: int) -> _Ints:
-    """How common a shingle is, on a scale of 0 to 127, by the first bits of its hash; any order would be correct."""
+    """How often shingles were seen, by the first bits of their hashes; any order of them would be correct."""
     seen = np.zeros(1 << _RARITY_BITS, dtype=np.int64)
     for part in _slabs_of(texts, rows):
         hashes, _ = shingle_hashes(texts.take(pa.array(part)), n)
-        seen += np.bincount((hashes >> np.uint64(64 - _RARITY_BITS)).astype(np.int64), minlength=len(seen))
-    return np.minimum(4 * np.log2(seen + 1), 127).astype(np.int64)
+        np.add.at(seen, hashes >> np.uint64(64 - _RARITY_BITS), 1)
+    return seen
 
 
 def _prefixes(texts: pa.Array | pa.ChunkedArray, rows: _Ints, n: int, floor: float, rarity: _Ints) -> _Prefixes:
@@ -117,8 +118,9 @@ def _prefixes(texts: pa.Array | pa.ChunkedArray, rows: _Ints, n: int, floor: flo
 
 def _slab_prefixes(texts: pa.Array | pa.ChunkedArray, rows: _Ints, n: int, floor: float, rarity: _Ints) -> _Prefixes:
     hashes, offsets = shingle_hashes(texts.take(pa.array(rows)), n)
-    rank = rarity[(hashes >> np.uint64(64 - _RARITY_BITS)).astype(np.int64)]
-    sets = as_sets((rank << 56) | (hashes >> np.uint64(8)).astype(np.int64), offsets)
+    seen = rarity[hashes >> np.uint64(64 - _RARITY_BITS)]
+    level = np.minimum(4 * np.log2(seen + 1), 127).astype(np.int64)
+    sets = as_sets((level << 56) | (hashes >> np.uint64(8)).astype(np.int64), offsets)
     sizes = np.diff(sets.indptr).astype(np.int64)
     lengths = sizes - np.ceil(floor * sizes - _ROUNDING).astype(np.int64) + 1
     ends = np.cumsum(lengths)
@@ -135,7 +137,7 @@ def _candidates(index: _Prefixes, asked: _Prefixes, floor: float) -> Iterator[tu
     low, counts = low[some], counts[some]
     total = np.cumsum(counts)
     cuts = np.unique(np.append(np.searchsorted(total, np.arange(0, counts.sum(), _MATCHES_AT_ONCE)), len(some)))
-    for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
+    for begin, end in itertools.pairwise(cuts):
         part = counts[begin:end]
         last = np.cumsum(part)
         left = np.repeat(low[begin:end] - (last - part), part) + np.arange(last[-1])

@@ -9,6 +9,7 @@ the text does: a bucket of many texts yields a bounded number of candidates a te
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -85,7 +86,7 @@ def band_keys(texts: pa.Array, *, n: int, bands: int, rows: int) -> NDArray[np.u
     multipliers = (words | np.uint32(1)).reshape(bands, rows)
     keys = np.empty((len(texts), bands), dtype=np.uint64)
     cuts = np.unique(np.append(np.searchsorted(offsets, np.arange(0, offsets[-1], _BLOCK)), len(texts)))
-    for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
+    for begin, end in itertools.pairwise(cuts):
         block = shingles[offsets[begin] : offsets[end]]
         starts = offsets[begin:end] - offsets[begin]
         permuted = np.empty_like(block)
@@ -126,12 +127,12 @@ def near_pairs(texts: pa.Array | pa.ChunkedArray, bands: NDArray[np.uint64], *, 
     Returns:
         The pairs, ordered; each once.
     """
-    n_texts = np.int64(len(texts))
+    n_texts = max(len(texts), 1)
     codes = np.zeros(0, dtype=np.int64)
     for band in range(bands.shape[1]):
         pairs = _candidates(bands[:, band])
         codes = np.union1d(codes, pairs[:, 0] * n_texts + pairs[:, 1])
-    first, second = np.divmod(codes, max(n_texts, 1))
+    first, second = np.divmod(codes, n_texts)
     similarity = pair_jaccard(texts, first, second, n)
     near = similarity >= threshold
     return NearPairs(first[near], second[near], similarity[near], len(codes))
@@ -153,4 +154,5 @@ def clusters(n_texts: int, first: Iterable[int], second: Iterable[int]) -> NDArr
     _, component = connected_components(graph, directed=False)
     lowest = np.full(n_texts, n_texts, dtype=np.int64)
     np.minimum.at(lowest, component, np.arange(n_texts))
-    return lowest[component]
+    names: NDArray[np.int64] = lowest[component]
+    return names

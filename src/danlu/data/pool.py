@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -16,11 +16,13 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def _alone(item: A) -> A:
+def _alone(item: Any) -> Any:
     """The item without the rest of the buffers that it is a slice of: Arrow would send these along with it."""
     if isinstance(item, pa.RecordBatch):
         return pa.RecordBatch.from_arrays([pa.concat_arrays([column]) for column in item.columns], schema=item.schema)
-    return pa.concat_arrays([item]) if isinstance(item, pa.Array) else item
+    if isinstance(item, pa.Array):
+        return pa.concat_arrays([item])
+    return item
 
 
 def ordered_map(function: Callable[[A], B], items: Iterable[A], workers: int) -> Iterator[B]:

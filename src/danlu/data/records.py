@@ -39,7 +39,7 @@ class Records:
     def fill(self, batches: list[pa.RecordBatch]) -> None:
         """Takes the cleaned batches, and the reasons that came with them."""
         table = pa.Table.from_batches(batches)
-        self._reasons = np.array(table.column("reason").to_pylist(), dtype=object)
+        self._reasons = np.array([reason or "" for reason in table.column("reason").to_pylist()], dtype=object)
         self._details = np.array(table.column("detail").to_pylist(), dtype=object)
         self.table = table.drop_columns(["reason", "detail"])
 
@@ -64,15 +64,15 @@ class Records:
     @property
     def reasons(self) -> dict[str, int]:
         """How many records were dropped for each reason."""
-        return dict(Counter(reason for reason in self._reasons.tolist() if reason is not None).most_common())
+        return dict(Counter(reason for reason in self._reasons.tolist() if reason).most_common())
 
     def kept(self) -> _Rows:
         """int64: the numbers of the records still kept, ascending."""
-        return np.flatnonzero(np.equal(self._reasons, None))
+        return np.flatnonzero(self._reasons == "")
 
     def is_kept(self, rows: _Rows) -> NDArray[np.bool_]:
         """bool: whether each of these records is still kept."""
-        return np.asarray(np.equal(self._reasons[rows], None), dtype=bool)
+        return np.asarray(self._reasons[rows] == "", dtype=bool)
 
     def drop(self, rows: _Rows, reason: str, details: list[str]) -> None:
         """Drops records for one reason, each with its detail."""
@@ -121,7 +121,7 @@ class Records:
         kept = self.kept()
         for rank, name in enumerate(SPLITS):
             _write(table.take(pa.array(kept[splits[kept] == rank])), folder / f"{name}.parquet")
-        dropped = np.flatnonzero(~np.equal(self._reasons, None))
+        dropped = np.flatnonzero(self._reasons != "")
         rest = table.take(pa.array(dropped))
         rest = rest.append_column("reason", pa.array(self._reasons[dropped], pa.string()))
         rest = rest.append_column("detail", pa.array(self._details[dropped], pa.string()))
@@ -132,7 +132,7 @@ class Records:
         seen: Counter[str] = Counter()
         ids = [""] * len(self)
         digests = self.table.column("_digest").to_pylist()
-        for row in np.argsort(~np.equal(self._reasons, None), kind="stable").tolist():
+        for row in np.argsort(self._reasons != "", kind="stable").tolist():
             name = digests[row][:8].hex()
             seen[name] += 1
             ids[row] = name if seen[name] == 1 else f"{name}-{seen[name]}"

@@ -7,6 +7,7 @@ containment of documents").
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -54,13 +55,14 @@ def shingle_hashes(texts: pa.Array, n: int) -> tuple[NDArray[np.uint64], NDArray
 
     n_windows = len(points) - n + 1
     hashes = np.zeros(n_windows, dtype=np.uint64)
-    for i in range(n):
-        if i and i % 3 == 0:
-            hashes = _mix(hashes)
-        hashes = (hashes << np.uint64(21)) ^ points[i : i + n_windows]
+    for begin in range(0, n, 3):
+        word = np.zeros(n_windows, dtype=np.uint64)
+        for i in range(begin, min(begin + 3, n)):
+            word = (word << np.uint64(21)) | points[i : i + n_windows]
+        hashes = _mix(hashes ^ word)
     begins = np.cumsum(n_chars + n) - (n_chars + n)
     windows = np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], n_shingles)
-    return _mix(hashes[windows]), offsets
+    return hashes[windows], offsets
 
 
 def as_sets(shingles: NDArray[np.int64], offsets: NDArray[np.int64]) -> csr_array:
@@ -111,4 +113,4 @@ def slabs(texts: pa.Array | pa.ChunkedArray, n_chars: int = 1 << 20) -> Iterator
     if len(ends):
         cuts = np.searchsorted(ends, np.arange(n_chars, ends[-1] + 1, n_chars)) + 1
         edges = np.unique(np.concatenate([[0], cuts, [len(ends)]])).tolist()
-        yield from zip(edges[:-1], edges[1:], strict=True)
+        yield from itertools.pairwise(edges)

@@ -39,7 +39,7 @@ def check_trainable(records: Records, splits: NDArray[np.int64], config: SplitCo
         if not np.any(splits[kept] == rank) and (wanted[name] if config.column is None else name == "train"):
             raise DataError(
                 f"the {name} split is empty: {len(kept)} records were left to split",
-                advice=f"use more data, another share in data.split.{name if rank else 'valid'}, or another data.split.seed",
+                advice="use more data, other shares in data.split, or another data.split.seed",
             )
     if not records.has_labels:
         return
@@ -105,7 +105,8 @@ def leak_proof(
     """What the exact search for leaks has proved.
 
     Args:
-        best: float64 [H]; for each held-out text its greatest similarity to a text of a lower split; 0: below the floor.
+        best: float64 [H]; for each held-out text its greatest similarity to a text of a lower split, 0 below the
+            floor.
         n_texts: Distinct texts in each of ``SPLITS``.
         n_compared: Pairs whose similarity was computed one by one.
         n_moved: Records dropped for leaking.

@@ -45,7 +45,7 @@ def resample(count_M: Ints, statistic: Statistic, n_resamples: int, rng: np.rand
     Drawing n records with replacement gives each kind of record a multinomial count. So one draw over the cells of
     like records is exactly a resample of the records, at a cost that does not grow with their number; with cells of
     one record each it is the ordinary bootstrap. Resamples are worked through in chunks of bounded memory, and the
-    result does not depend on the size of a chunk.
+    draws do not depend on the size of a chunk.
 
     Args:
         count_M: How often each cell was observed; ones for single records.
@@ -57,9 +57,7 @@ def resample(count_M: Ints, statistic: Statistic, n_resamples: int, rng: np.rand
         name -> values, (R,) or (R, N).
     """
     rows = max(1, CHUNK // len(count_M))
-    chunks = [
-        statistic(_redraw(count_M, min(rows, n_resamples - start), rng)) for start in range(0, n_resamples, rows)
-    ]
+    chunks = [statistic(_redraw(count_M, min(rows, n_resamples - start), rng)) for start in range(0, n_resamples, rows)]
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 

@@ -1,0 +1,147 @@
+"""What a report is about, gathered from artifacts: nothing here is computed that an artifact already says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from danlu.core.artifact import Artifact
+from danlu.core.config import leaves
+
+__all__ = ["Entry", "Facts", "ModelFacts", "gather"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model and its evaluation on the test split."""
+
+    model: Artifact
+    evaluation: Artifact
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """One column of the leaderboard.
+
+    Attributes:
+        label: The family, by which the comparison calls it.
+        ours: Whether it is the recipe's own model.
+        model: Its artifact.
+        evaluation: ``evaluation.json``.
+        training: ``training.json``.
+        curve: The lines of ``metrics.jsonl``; empty for what is not trained in steps.
+        against: Its comparison with the baseline; None for the baseline itself, or where there is none.
+        is_baseline: Whether the others are compared with it.
+    """
+
+    label: str
+    ours: bool
+    model: Artifact
+    evaluation: Mapping[str, Any]
+    evaluation_digest: str
+    training: Mapping[str, Any]
+    curve: Sequence[dict[str, Any]]
+    against: Mapping[str, Any] | None
+    is_baseline: bool
+
+    def metric(self, name: str) -> Mapping[str, Any]:
+        """A metric's ``value``, ``low``, ``high``, ``n``, ``method``."""
+        found: Mapping[str, Any] = self.evaluation["metrics"][name]
+        return found
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that the report and the model card say.
+
+    Attributes:
+        name: The recipe's name.
+        recipe: Its resolved values.
+        base: The folder that shown paths start from: where the workspace lies.
+        models: The recipe's own first.
+        gate: The gate's decision.
+        plan: What was predicted before training.
+    """
+
+    name: str
+    recipe: Mapping[str, Any]
+    base: Path
+    dataset: Artifact
+    summary: Mapping[str, Any]
+    models: Sequence[ModelFacts]
+    comparison: Artifact
+    gate: Mapping[str, Any]
+    plan: Mapping[str, Any] | None
+
+    @property
+    def ours(self) -> ModelFacts:
+        """The recipe's own model."""
+        return self.models[0]
+
+    @cached_property
+    def baseline(self) -> ModelFacts | None:
+        """What the others are compared with."""
+        return next((model for model in self.models if model.is_baseline and not model.ours), None)
+
+    @property
+    def alias(self) -> str:
+        """What the recipe's own model is called now."""
+        return f"{self.name}@{'champion' if self.gate['passed'] else 'challenger'}"
+
+    @property
+    def settings(self) -> Iterator[tuple[str, Any]]:
+        """Every value of the recipe by its dotted key."""
+        return leaves(dict(self.recipe))
+
+    def shown(self, path: Path) -> str:
+        """A path as it is typed where the workspace lies."""
+        return str(path.relative_to(self.base))
+
+
+def gather(
+    name: str,
+    base: Path,
+    *,
+    recipe: Mapping[str, Any],
+    dataset: Artifact,
+    entries: Sequence[Entry],
+    comparison: Artifact,
+    gate: Mapping[str, Any],
+    plan: Mapping[str, Any] | None,
+) -> Facts:
+    """Read what the artifacts hold.
+
+    Raises:
+        CorruptError: An artifact lacks a file, or it is damaged.
+    """
+    compared = comparison.json("comparison.json")
+    against = {model["a"]: model for model in compared["models"]}
+    models = []
+    for index, entry in enumerate(entries):
+        evaluation = entry.evaluation.json("evaluation.json")
+        label = evaluation["family"]
+        models.append(
+            ModelFacts(
+                label=label,
+                ours=index == 0,
+                model=entry.model,
+                evaluation=evaluation,
+                evaluation_digest=entry.evaluation.digest,
+                training=entry.model.json("training.json"),
+                curve=_lines(entry.model, "metrics.jsonl"),
+                against=against.get(label),
+                is_baseline=label == compared["baseline"],
+            )
+        )
+    summary = dataset.json("summary.json")
+    return Facts(name, recipe, base, dataset, summary, models, comparison, gate, plan)
+
+
+def _lines(artifact: Artifact, name: str) -> list[dict[str, Any]]:
+    if name not in artifact.manifest["files"]:
+        return []
+    return [json.loads(line) for line in (artifact.path / name).read_text(encoding="utf-8").splitlines()]

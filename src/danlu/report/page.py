@@ -1,0 +1,148 @@
+"""Pages: what the templates are given, and how they are filled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from danlu.core.artifact import Artifact
+from danlu.report import terms, words
+from danlu.report.advice import advise, commands
+from danlu.report.dropped import dropped_examples
+from danlu.report.facts import Facts
+from danlu.report.flow import funnel, length_histograms, similarity_histogram
+from danlu.report.headline import cost, finding, headline
+from danlu.report.pictures import Row, confusion, forest, loss_curves, reliability, score_curve
+from danlu.report.words import integer, percent, points, t
+
+__all__ = ["data_page", "model_card", "report_page"]
+
+_EXAMPLES_OF_A_REASON = 3
+_LONGEST_SHOWN = 360
+"""Characters of an example; its whole length is told beside it."""
+
+
+def report_page(facts: Facts) -> str:
+    """The report as one page."""
+    return _html("report.html").render(
+        facts=facts,
+        headline=headline(facts),
+        finding=finding(facts),
+        cost=cost(facts),
+        advice=advise(facts),
+        commands=commands(facts),
+        pictures=_pictures(facts),
+    )
+
+
+def model_card(facts: Facts) -> str:
+    """The model card as Markdown, in English and then in Chinese."""
+    environment = _environment(autoescape=False)
+    environment.filters["md"] = words.unmarked
+    advice = [*advise(facts)]
+    return environment.get_template("card.md").render(
+        facts=facts, headline=headline(facts), finding=finding(facts), cost=cost(facts), advice=advice
+    )
+
+
+def data_page(dataset: Artifact) -> str:
+    """The data card as one page."""
+    summary = dataset.json("summary.json")
+    examples = dropped_examples(dataset.path / "dropped.parquet", summary["dropped"], _EXAMPLES_OF_A_REASON)
+    return _html("data.html").render(
+        dataset=dataset, summary=summary, examples=examples, pictures=_data_pictures(summary)
+    )
+
+
+def _html(name: str) -> Any:
+    return _environment(autoescape=True).get_template(name)
+
+
+def _environment(*, autoescape: bool) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("danlu.report"),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals |= {name: getattr(words, name) for name in words.__all__}
+    environment.globals |= {name: getattr(terms, name) for name in terms.__all__}
+    environment.globals["excerpt"] = _excerpt
+    return environment
+
+
+def _excerpt(text: str) -> str:
+    """The beginning of a text, in one paragraph."""
+    joined = " ".join(text.split())
+    return joined if len(joined) <= _LONGEST_SHOWN else f"{joined[:_LONGEST_SHOWN]}…"
+
+
+def _pictures(facts: Facts) -> dict[str, Markup]:
+    ours = facts.ours
+    found = {
+        "scores": forest(
+            [_row(model.label, model.metric("macro_f1"), ours=model.ours) for model in facts.models],
+            percent,
+            t("Macro F1 of every model", "各模型的宏平均 F1"),
+        ),
+        "confusion": confusion(ours.evaluation["confusion"], ours.evaluation["class_names"]),
+        "reliability": reliability(ours.evaluation["calibration"]["bins"]),
+        "slices": _slices(ours.evaluation["slices"]["n_chars"], ours.metric("accuracy")["value"]),
+        **_data_pictures(facts.summary),
+    }
+    compared = [model for model in facts.models if model.against is not None]
+    if compared:
+        found["differences"] = forest(
+            [
+                _row(model.label, {**found_macro_f1(model.against), "n": model.against["n"]}, ours=model.ours)
+                for model in compared
+                if model.against is not None
+            ],
+            points,
+            t("Difference from the baseline", "与基线之差"),
+            mark=0.0,
+        )
+    if any("valid" in point for point in ours.curve):
+        baseline = None if facts.baseline is None else facts.baseline.training["best_score"]
+        found["loss"] = loss_curves(ours.curve, ours.training["best_step"])
+        found["score"] = score_curve(ours.curve, ours.training["best_step"], baseline)
+    return found
+
+
+def found_macro_f1(against: Mapping[str, Any]) -> dict[str, Any]:
+    """The difference in macro F1 as a value with its interval."""
+    macro_f1 = against["metrics"]["macro_f1"]
+    return {"value": macro_f1["difference"], "low": macro_f1["low"], "high": macro_f1["high"]}
+
+
+def _row(name: str, metric: Mapping[str, Any], *, ours: bool) -> Row:
+    return Row(name, metric["value"], metric["low"], metric["high"], ours, metric["n"])
+
+
+def _slices(slices: Sequence[Mapping[str, Any]], overall: float) -> Markup:
+    rows = [
+        Row(
+            t("{name} chars", "{name} 字符", name=part["name"].replace("-", "–")),
+            part["accuracy"]["value"],
+            part["accuracy"]["low"],
+            part["accuracy"]["high"],
+            True,
+            part["n"],
+            f"n = {integer(part['n'])}",
+        )
+        for part in slices
+    ]
+    return forest(rows, percent, t("Accuracy by length of text", "按文本长度的准确率"), mark=overall)
+
+
+def _data_pictures(summary: Mapping[str, Any]) -> dict[str, Markup]:
+    return {
+        "funnel": funnel(summary),
+        "lengths": length_histograms(summary["splits"]),
+        "similarity": similarity_histogram(summary["leak"]),
+    }

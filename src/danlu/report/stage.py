@@ -1,0 +1,84 @@
+"""The report stage: artifacts in, one self-contained page and a model card out; and the page about a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from danlu.core.artifact import Artifact
+from danlu.core.files import digest_of, write_atomic
+from danlu.core.progress import Progress
+from danlu.core.workspace import Workspace
+from danlu.report.facts import Entry, gather
+from danlu.report.page import data_page, model_card, report_page
+
+__all__ = ["Entry", "write_data_card", "write_report"]
+
+
+def write_report(
+    workspace: Workspace,
+    name: str,
+    *,
+    recipe: Mapping[str, Any],
+    dataset: Artifact,
+    entries: Sequence[Entry],
+    comparison: Artifact,
+    gate: Mapping[str, Any],
+    plan: Mapping[str, Any] | None,
+    progress: Progress,
+) -> Artifact:
+    """Write the report of a run.
+
+    Args:
+        workspace: Where the artifact goes.
+        name: The recipe's name.
+        recipe: Its resolved values.
+        dataset: What was trained and tested on.
+        entries: Models with their evaluations: the recipe's own first, then the baselines.
+        comparison: Each model against the baseline.
+        gate: The gate's decision: ``passed metric difference low high p alpha baseline``.
+        plan: What training was expected to cost, or None.
+        progress: Told that it begins.
+
+    Returns:
+        An artifact of kind ``report`` with ``report.html`` and ``card.md``. The same inputs give the same bytes.
+
+    Raises:
+        CorruptError: An artifact lacks a file, or it is damaged.
+    """
+    progress.stage("report")
+    facts = gather(
+        name,
+        workspace.root.parent,
+        recipe=recipe,
+        dataset=dataset,
+        entries=entries,
+        comparison=comparison,
+        gate=gate,
+        plan=plan,
+    )
+    parents = {"dataset": dataset.digest, "comparison": comparison.digest}
+    for entry, model in zip(entries, facts.models, strict=True):
+        parents |= {f"model.{model.label}": entry.model.digest, f"evaluation.{model.label}": entry.evaluation.digest}
+    key = digest_of({"parents": parents, "recipe": dict(recipe), "gate": dict(gate), "plan": plan and dict(plan)})
+    with workspace.create("report", name, key=key, config=recipe, parents=parents) as draft:
+        write_atomic(draft.folder / "report.html", report_page(facts).encode())
+        write_atomic(draft.folder / "card.md", model_card(facts).encode())
+    return draft.artifact
+
+
+def write_data_card(workspace: Workspace, dataset: Artifact, progress: Progress) -> Artifact:
+    """Write the page about a dataset.
+
+    Returns:
+        An artifact of kind ``card`` with ``card.html``.
+
+    Raises:
+        CorruptError: The dataset lacks its summary, or it is damaged.
+    """
+    progress.stage(f"data card: {dataset.path.name}")
+    parents = {"dataset": dataset.digest}
+    key = digest_of({"parents": parents})
+    with workspace.create("card", dataset.name, key=key, config={}, parents=parents) as draft:
+        write_atomic(draft.folder / "card.html", data_page(dataset).encode())
+    return draft.artifact

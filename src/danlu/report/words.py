@@ -1,0 +1,153 @@
+"""Words in two languages, and how numbers are written: every sentence of a page is made here or of these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup, escape
+
+__all__ = [
+    "Text",
+    "code",
+    "decimal",
+    "duration",
+    "integer",
+    "interval",
+    "marked",
+    "milliseconds",
+    "p_value",
+    "percent",
+    "points",
+    "short",
+    "t",
+    "unmarked",
+]
+
+_NONE = "–"
+_MINUS = "−"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A phrase in English and in Chinese, both HTML; the page holds both and shows one.
+
+    Attributes:
+        en: English.
+        zh: Chinese.
+    """
+
+    en: Markup
+    zh: Markup
+
+    def __html__(self) -> str:
+        """Both, for a page."""
+        return f'<span class="en" lang="en">{self.en}</span><span class="zh" lang="zh-CN">{self.zh}</span>'
+
+    @property
+    def svg(self) -> Markup:
+        """Both, for the inside of a ``<text>`` of a picture."""
+        return Markup('<tspan class="en">{}</tspan><tspan class="zh">{}</tspan>').format(self.en, self.zh)
+
+    @property
+    def label(self) -> str:
+        """Both as plain text, for an attribute that a screen reader reads."""
+        return f"{self.en.striptags()} · {self.zh.striptags()}"
+
+
+def t(en: str, zh: str, **values: Any) -> Text:
+    """A phrase in both languages.
+
+    Args:
+        en: English, as trusted HTML with ``{name}`` where a value goes.
+        zh: Chinese, likewise.
+        values: What goes there: escaped, unless it is markup; a :class:`Text` gives each language its own words.
+    """
+
+    def fill(template: str, choose: Callable[[Text], Markup]) -> Markup:
+        chosen = {name: choose(value) if isinstance(value, Text) else value for name, value in values.items()}
+        return Markup(template).format(**chosen)  # noqa: S704 (the templates are our own; values are escaped)
+
+    return Text(fill(en, lambda text: text.en), fill(zh, lambda text: text.zh))
+
+
+def code(value: object) -> Markup:
+    """A name, a command or a value: the same in every language."""
+    return Markup('<code translate="no">{}</code>').format(value)
+
+
+def marked(value: object) -> Markup:
+    """Words that came with the data: shown as they are, in no language of ours."""
+    return Markup('<span translate="no">{}</span>').format(value)
+
+
+def unmarked(value: object) -> str:
+    """A value inside Markdown: one line, with nothing that Markdown or HTML would act on."""
+    text = str(escape(" ".join(str(value).split())))
+    for character in "\\`*_[]|#~":
+        text = text.replace(character, f"&#{ord(character)};")
+    return text
+
+
+def integer(value: float | None) -> str:
+    """35123 -> ``35,123``."""
+    return _NONE if value is None else f"{value:,.0f}"
+
+
+def short(value: float) -> str:
+    """1234567 -> ``1.23M``."""
+    for size, suffix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= size:
+            return f"{value / (1e3 if suffix == 'k' else size):.3g}{suffix}"
+    return integer(value)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.8693 -> ``86.9%``; what is not quite all or nothing never reads as if it were."""
+    if share is None:
+        return _NONE
+    if 0 < share < 0.5 * 10 ** -(digits + 2):
+        return f"<{10.0**-digits:.{digits}f}%"
+    return f"{100 * share:.{digits}f}%"
+
+
+def points(difference: float | None) -> str:
+    """0.0172 -> ``+1.7``, in percentage points."""
+    return _NONE if difference is None else f"{100 * difference:+.1f}".replace("-", _MINUS)
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """0.93812 -> ``0.938``."""
+    return _NONE if value is None else f"{value:.{digits}f}".replace("-", _MINUS)
+
+
+def interval(low: float | None, high: float | None, write: Callable[[float | None], str] = percent) -> str:
+    """``[85.5, 88.2]``; units are left to the value that it stands beside."""
+    if low is None or high is None:
+        return ""
+    return f"[{write(low)}, {write(high)}]".replace("%", "")
+
+
+def p_value(p: float | None) -> str:
+    """``= 0.0031``, or ``< 0.0001``."""
+    if p is None:
+        return f"= {_NONE}"
+    if p < 1e-4:
+        return "< 0.0001"
+    return f"= {p:.2g}" if p < 0.1 else f"= {p:.2f}"
+
+
+def milliseconds(value: float) -> str:
+    """``4.1 ms``; two digits that count."""
+    return f"{value:.0f} ms" if value >= 10 else f"{value:.2g} ms"
+
+
+def duration(seconds: float) -> str:
+    """``41 s``, ``3 min 32 s``, ``2 h 05 min``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
