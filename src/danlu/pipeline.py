@@ -15,12 +15,14 @@ from danlu.core.workspace import Workspace
 from danlu.data.stage import build_dataset
 from danlu.evaluate.config import EvaluateConfig
 from danlu.evaluate.stage import compare_models, evaluate_model, validation_scores
-from danlu.model.predictor import TFIDF
+from danlu.model.families import ENSEMBLE, TFIDF
 from danlu.model.tfidf import TfidfConfig
 from danlu.recipe import Loaded, Recipe, load
 from danlu.report.stage import Entry, write_data_card, write_report
 from danlu.train.plan import Plan, plan_training
-from danlu.train.stage import TrainingSpec, train_baseline, train_model
+from danlu.train.baseline import train_baseline
+from danlu.train.ensemble import train_ensemble
+from danlu.train.stage import TrainingSpec, train_model
 
 __all__ = ["Gate", "Job", "Ran", "compare_targets", "evaluate_target"]
 
@@ -90,14 +92,21 @@ class Job:
         """The page about a dataset."""
         return write_data_card(self.workspace, dataset, self.progress)
 
-    def model(self) -> Artifact:
-        """The recipe's own model; trained unless it is there. It is called ``latest`` from then on."""
-        recipe = self.recipe
-        return self._train(self.dataset(), recipe)
-
     def plan(self) -> Plan:
         """What training the recipe's model will cost."""
         return plan_training(self.dataset(), _spec(self.recipe), self.progress)
+
+    def model(self) -> Artifact:
+        """The recipe's model, or its ensemble; trained unless it is there."""
+        recipe, dataset = self.recipe, self.dataset()
+        if not recipe.ensemble:
+            return self._train(dataset, recipe.model.family, recipe.name)
+        members = {
+            label: self._train(dataset, label, f"{recipe.name}-{label}")
+            for label in (recipe.model.family, *recipe.ensemble)
+        }
+        model = train_ensemble(self.workspace, recipe.name, dataset, members, validation_scores, self.progress)
+        return self._called_latest(model)
 
     def run(self) -> Ran:
         """From raw data to the report, and the gate's decision.
@@ -110,19 +119,20 @@ class Job:
         events.write("run started", name=recipe.name)
         dataset = self.dataset()
         self.data_card(dataset)
-        plan = plan_training(dataset, _spec(recipe), self.progress)
-        family = recipe.model.family
-        models = {family: self._train(dataset, recipe)}
-        for baseline in recipe.evaluate.baselines:
-            models[baseline] = self._baseline(dataset, baseline)
+        plan = self.plan()
+        candidate = ENSEMBLE if recipe.ensemble else recipe.model.family
+        models = {candidate: self.model()}
+        for label in dict.fromkeys((recipe.model.family, *recipe.evaluate.baselines, *recipe.ensemble)):
+            if label not in models:
+                models[label] = self._train(dataset, label, f"{recipe.name}-{label}")
         evaluations = {
             label: evaluate_model(self.workspace, model, dataset, recipe.evaluate, self.progress)
             for label, model in models.items()
         }
         first = recipe.evaluate.baselines[0]
         comparison = compare_models(self.workspace, recipe.name, evaluations, first, recipe.evaluate, self.progress)
-        gate = _decide(comparison.json("comparison.json"), family, recipe.evaluate)
-        self._name(models[family], gate)
+        gate = _decide(comparison.json("comparison.json"), candidate, recipe.evaluate)
+        self._promote(models[candidate], gate)
         report = write_report(
             self.workspace,
             recipe.name,
@@ -137,23 +147,29 @@ class Job:
         events.write("run ended", name=recipe.name, report=report.digest, gate=gate.passed)
         return Ran(recipe, dataset, models, evaluations, comparison, gate, report)
 
-    def _train(self, dataset: Artifact, recipe: Recipe) -> Artifact:
-        return train_model(self.workspace, recipe.name, dataset, _spec(recipe), validation_scores, self.progress)
+    def _train(self, dataset: Artifact, label: str, name: str) -> Artifact:
+        """A model of the recipe's own family, of another at the same size, or the TF-IDF baseline."""
+        if label == TFIDF:
+            model = train_baseline(self.workspace, name, dataset, TfidfConfig(), validation_scores, self.progress)
+        else:
+            recipe = self.recipe if label == self.recipe.model.family else self.loaded.with_family(label)
+            model = train_model(self.workspace, name, dataset, _spec(recipe), validation_scores, self.progress)
+        return self._called_latest(model)
 
-    def _baseline(self, dataset: Artifact, baseline: str) -> Artifact:
-        name = f"{self.recipe.name}-{baseline}"
-        if baseline == TFIDF:
-            return train_baseline(self.workspace, name, dataset, TfidfConfig(), validation_scores, self.progress)
-        recipe = self.loaded.with_family(baseline)
-        return train_model(self.workspace, name, dataset, _spec(recipe), validation_scores, self.progress)
+    def _called_latest(self, model: Artifact) -> Artifact:
+        self._call(model, "latest", "trained")
+        return model
 
-    def _name(self, model: Artifact, gate: Gate) -> None:
+    def _promote(self, model: Artifact, gate: Gate) -> None:
         """Record in the ledger what the gate decided."""
-        ledger = self.workspace.ledger
         reason = f"{gate.metric} {gate.difference:+.4f} against {gate.baseline}, p = {gate.p:.2g}"
-        for alias, wanted in (("challenger", True), ("champion", gate.passed)):
-            if wanted and not ledger.means(model.name, alias, model.digest):
-                ledger.set_alias(model.name, alias, model, reason=reason)
+        self._call(model, "challenger", reason)
+        if gate.passed:
+            self._call(model, "champion", reason)
+
+    def _call(self, model: Artifact, alias: str, reason: str) -> None:
+        if not self.workspace.ledger.means(model.name, alias, model.digest):
+            self.workspace.ledger.set_alias(model.name, alias, model, reason=reason)
 
 
 def evaluate_target(workspace: Workspace, target: str, overrides: Sequence[str], progress: Progress) -> Artifact:
@@ -203,9 +219,9 @@ def _spec(recipe: Recipe) -> TrainingSpec:
     return TrainingSpec(model=recipe.model, tokenizer=recipe.tokenizer, train=recipe.train, seed=recipe.seed)
 
 
-def _decide(comparison: dict[str, Any], family: str, config: EvaluateConfig) -> Gate:
+def _decide(comparison: dict[str, Any], candidate: str, config: EvaluateConfig) -> Gate:
     """The model must be better than the baseline in macro F1, beyond chance."""
-    found = next(model for model in comparison["models"] if model["a"] == family)
+    found = next(model for model in comparison["models"] if model["a"] == candidate)
     macro_f1 = found["metrics"]["macro_f1"]
     return Gate(
         passed=found["verdict"] == "better",

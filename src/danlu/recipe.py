@@ -42,6 +42,8 @@ class Recipe(Config):
     """The model to train."""
     train: TrainConfig = TrainConfig()
     """How it is trained."""
+    ensemble: tuple[str, ...] = ()
+    """Other models whose answers are combined with the model's; their weights are fitted on the validation split."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """How it is judged."""
 

@@ -42,12 +42,12 @@ _REFUSED = 3
 
 def ran(result: Ran) -> Answer:
     """A whole run: the leaderboard, the gate's decision, where the report is, what to try next."""
-    gate, name = result.gate, result.recipe.name
+    gate, name, candidate = result.gate, result.recipe.name, next(iter(result.models))
     board = {label: evaluation.json("evaluation.json") for label, evaluation in result.evaluations.items()}
     table = _leaderboard(board, {label: model.json("training.json") for label, model in result.models.items()})
     verdict = "better than" if gate.passed else "not shown to be better than"
     sentence = (
-        f"{result.recipe.model.family} is {verdict} {gate.baseline}: macro F1 {gate.difference:+.2%} "
+        f"{candidate} is {verdict} {gate.baseline}: macro F1 {gate.difference:+.2%} "
         f"({gate.low:+.2%} to {gate.high:+.2%}), p = {gate.p:.2g}"
     )
     alias = "champion" if gate.passed else "challenger"
@@ -60,7 +60,7 @@ def ran(result: Ran) -> Answer:
     )
     facts = {
         "name": name,
-        "model": str(result.models[result.recipe.model.family].path),
+        "model": str(result.models[candidate].path),
         "dataset": str(result.dataset.path),
         "report": str(result.report.path / "report.html"),
         "gate": vars(gate),
@@ -82,11 +82,8 @@ def prepared(dataset: Artifact, card: Artifact) -> Answer:
 def trained(model: Artifact) -> Answer:
     """A model: where it is and how good it was on the validation split."""
     facts = model.json("training.json")
-    text = f"model       {model.path}\nvalid F1    {facts['best_score']:.4f} at step {facts['best_step']}\n"
-    return Answer(
-        {"model": str(model.path), "digest": model.digest, **facts},
-        f"{text}took        {facts['seconds']:.1f} s for {facts['step']:,} steps",
-    )
+    text = f"model       {model.path}\nvalid F1    {facts['best_score']:.4f}\ntook        {facts['seconds']:.1f} s"
+    return Answer({"model": str(model.path), "digest": model.digest, **facts}, text)
 
 
 def planned(plan: Plan) -> Answer:

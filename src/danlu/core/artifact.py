@@ -30,6 +30,7 @@ FORMAT = 1
 """Version of the manifest's layout. A later danlu reads every earlier one."""
 
 _IDENTITY = ("format", "kind", "name", "key", "config", "parents", "commitments", "files")
+_MEND = "restore the folder from a copy, or remove it and run the same command again"
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,16 @@ class Artifact:
         if not (path / "manifest.json").is_file():
             raise UsageError("not an artifact: it has no manifest.json", where=str(path))
         manifest = read_json(path / "manifest.json")
-        if not isinstance(manifest, dict) or not {*_IDENTITY, "digest"} <= manifest.keys():
-            raise CorruptError("the manifest lacks some of its keys", where=str(path / "manifest.json"))
-        if manifest["format"] > FORMAT:
+        number = manifest.get("format") if isinstance(manifest, dict) else None
+        if isinstance(number, int) and number > FORMAT:
             raise UsageError(
-                f"written in format {manifest['format']}; this danlu reads up to {FORMAT}",
-                where=str(path),
-                advice="upgrade danlu",
+                f"written in format {number}; this danlu reads up to {FORMAT}", where=str(path), advice="upgrade danlu"
             )
+        where = str(path / "manifest.json")
+        if not isinstance(manifest, dict) or not {*_IDENTITY, "digest"} <= manifest.keys():
+            raise CorruptError("the manifest lacks some of its keys", where=where, advice=_MEND)
         if manifest["digest"] != digest_of({name: manifest[name] for name in _IDENTITY}):
-            raise CorruptError("the manifest does not match its own digest", where=str(path / "manifest.json"))
+            raise CorruptError("the manifest does not match its own digest", where=where, advice=_MEND)
         if kind is not None and manifest["kind"] != kind:
             raise UsageError(f"this is a {manifest['kind']}, not a {kind}", where=str(path))
         return cls(path, manifest)
@@ -118,9 +119,7 @@ class Artifact:
                 wrong.append(f"{name} was changed")
         wrong += [f"{name} is not in the manifest" for name in sorted(present - self.manifest["files"].keys())]
         if wrong:
-            raise CorruptError(
-                "; ".join(wrong), where=str(self.path), advice="make it again, or restore it from a copy"
-            )
+            raise CorruptError("; ".join(wrong), where=str(self.path), advice=_MEND)
 
 
 @dataclass
@@ -189,7 +188,7 @@ def create(
         manifest["environment"] = environment()
         write_json(folder / "manifest.json", manifest)
         target = home / f"{name}-{manifest['digest'][:12]}"
-        if not target.exists():
+        with contextlib.suppress(FileExistsError):  # the same work was done before, or beside us
             publish(folder, target)
         draft.done = Artifact.open(target)
 

@@ -97,11 +97,13 @@ def read_json(path: Path) -> Any:
     """Read a JSON file that danlu wrote.
 
     Raises:
-        CorruptError: It is not JSON.
+        CorruptError: It is not there, or not JSON.
     """
     try:
         return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except FileNotFoundError as error:
+        raise CorruptError("the file is missing", where=str(path)) from error
+    except (ValueError, RecursionError) as error:
         raise CorruptError(f"not valid JSON: {error}", where=str(path)) from error
 
 
@@ -109,21 +111,25 @@ def read_json(path: Path) -> Any:
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """A folder to fill before it is published; whatever of it is left when the block ends is removed.
 
-    Those that a killed process left in the same parent are swept first.
+    Everybody with such a folder shares a lock on the parent. Who comes while nobody has it sweeps what killed processes
+    left; a process number would not do, for two containers on one disk both have a process 7.
 
     Raises:
         DanluError: The disk is full, or the parent may not be written to.
     """
     with explained(parent):
         parent.mkdir(parents=True, exist_ok=True)
-        for stale in parent.glob(".scratch-*"):
-            if not _alive(int(stale.name.split("-")[1])):
-                shutil.rmtree(stale, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".scratch-{os.getpid()}-", dir=parent))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with (parent / ".scratch.lock").open("a+") as gate:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for stale in parent.glob(".scratch-*"):
+                    shutil.rmtree(stale, ignore_errors=True)
+            fcntl.flock(gate, fcntl.LOCK_SH)
+            folder = Path(tempfile.mkdtemp(prefix=".scratch-", dir=parent))
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def publish(folder: Path, target: Path) -> None:
@@ -131,7 +137,7 @@ def publish(folder: Path, target: Path) -> None:
 
     Raises:
         DanluError: The disk is full or may not be written to.
-        FileExistsError: The name is taken.
+        FileExistsError: Another folder has the name.
     """
     with explained(target):
         for path in (*folder.rglob("*"), folder):
@@ -140,10 +146,13 @@ def publish(folder: Path, target: Path) -> None:
             else:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
-        if target.exists():
-            raise FileExistsError(target)
         folder.chmod(0o755)
-        folder.rename(target)
+        try:
+            folder.rename(target)
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                raise FileExistsError(target) from error
+            raise
         fsync_folder(target.parent)
 
 
@@ -157,9 +166,12 @@ def lock(path: Path, *, holder: str) -> Iterator[None]:
 
     Raises:
         BusyError: Another process holds it.
+        DanluError: The folder may not be written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -176,16 +188,6 @@ def lock(path: Path, *, holder: str) -> Iterator[None]:
         yield
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn what the operating system says of a failed write into advice."""
@@ -194,6 +196,7 @@ def explained(path: Path) -> Iterator[None]:
     except OSError as error:
         advice = {
             errno.ENOSPC: "free some space, or set DANLU_HOME to a disk that has some; then run the same command again",
+            errno.EFBIG: "this process may not write so large a file (ulimit -f): raise the limit",
             errno.EDQUOT: "your quota is used up: free some space, then run the same command again",
             errno.EACCES: "choose a folder that you may write to (DANLU_HOME or workspace=)",
             errno.EPERM: "choose a folder that you may write to (DANLU_HOME or workspace=)",

@@ -1,7 +1,9 @@
 """The ledger: which artifact a name or an alias means, and every answer that it has ever given.
 
 ``refs/ledger.jsonl`` is append-only. Each line holds the SHA-256 of the line before it, so that changing or removing
-an entry breaks the chain from there on. Nothing is ever overwritten: an alias that moves is one more line.
+an entry breaks the chain from there on. Nothing is ever overwritten: an alias that moves is one more line. What no chain
+can show by itself, that its last lines were cut off or that all of it was written anew, shows to whoever kept the last
+hash elsewhere.
 """
 
 from __future__ import annotations
@@ -138,9 +140,10 @@ class Ledger:
         for number, line in enumerate(lines[:-1], start=1):
             try:
                 entry = Entry(**json.loads(line))
-            except (ValueError, TypeError) as error:
+                computed = entry.computed_hash()
+            except (ValueError, TypeError, RecursionError) as error:
                 raise self._broken(number, "is not an entry") from error
-            if entry.hash != entry.computed_hash():
+            if entry.hash != computed:
                 raise self._broken(number, "was changed")
             if entry.seq != len(entries) or entry.prev != (entries[-1].hash if entries else _START):
                 raise self._broken(number, "does not follow the one before it")

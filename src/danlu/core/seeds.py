@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from danlu.core.files import read_json, write_json
 __all__ = ["STREAMS", "Seeds"]
 
 STREAMS = ("init", "order", "dropout", "augment", "sample")
+_N_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Seeds:
         nonces: 32 random bytes a stream, which blind its commitment.
     """
 
-    root: bytes
-    nonces: dict[str, bytes]
+    root: bytes = field(repr=False)
+    nonces: dict[str, bytes] = field(repr=False)
 
     @classmethod
     def new(cls, seed: int | None = None) -> Seeds:
@@ -42,8 +43,8 @@ class Seeds:
         Args:
             seed: Any integer; None draws 256 bits.
         """
-        root = secrets.token_bytes(32) if seed is None else hashlib.sha256(f"danlu seed {seed}".encode()).digest()
-        return cls(root, {name: secrets.token_bytes(32) for name in STREAMS})
+        root = secrets.token_bytes(_N_BYTES) if seed is None else hashlib.sha256(f"danlu seed {seed}".encode()).digest()
+        return cls(root, {name: secrets.token_bytes(_N_BYTES) for name in STREAMS})
 
     def key(self, stream: str) -> bytes:
         """The 32-byte key of a stream: SHA-256(root ‖ name).
@@ -85,6 +86,13 @@ class Seeds:
         """
         stored = read_json(path)
         try:
-            return cls(bytes.fromhex(stored["root"]), {name: bytes.fromhex(stored["nonces"][name]) for name in STREAMS})
+            return cls(_secret(stored["root"]), {name: _secret(stored["nonces"][name]) for name in STREAMS})
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptError("not a seed file", where=str(path)) from error
+
+
+def _secret(text: str) -> bytes:
+    secret = bytes.fromhex(text)
+    if len(secret) != _N_BYTES:
+        raise ValueError(f"{len(secret)} bytes where {_N_BYTES} are due")
+    return secret

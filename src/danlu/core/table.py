@@ -30,7 +30,7 @@ class Table:
 
     def names(self) -> list[str]:
         """Every name, ours first, then other packages', each in order."""
-        return [*self._rows, *sorted(e.name for e in entry_points(group=self.group) if e.name not in self._rows)]
+        return [*self._rows, *sorted({e.name for e in entry_points(group=self.group)} - self._rows.keys())]
 
     def __getitem__(self, name: str) -> Any:
         """What the name stands for.

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -31,7 +32,7 @@ class Workspace:
     """
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = (root or Path(os.environ.get("DANLU_HOME") or "danlu-workspace")).absolute()
+        self.root = (root or Path(os.environ.get("DANLU_HOME") or "danlu-workspace")).expanduser().absolute()
         self.artifacts = self.root / "artifacts"
         self.runs = self.root / "runs"
         self.events = self.root / "events"
@@ -89,11 +90,13 @@ class Workspace:
         Raises:
             UsageError: Nothing is called that.
         """
-        if Path(target).is_dir():
-            return Artifact.open(Path(target), kind)
-        if target.endswith(("/", ".yaml", ".yml")) or "/" in target:
+        with contextlib.suppress(OSError):  # too long for a path: a text, put where the target belongs
+            if (Path(target) / "manifest.json").is_file():
+                return Artifact.open(Path(target), kind)
+        if "/" in target or target.endswith((".yaml", ".yml")):
             raise UsageError(
-                f"no such folder: {target}", advice="give an artifact's folder or name@alias; danlu log lists them"
+                f"not an artifact's folder: {target}",
+                advice="give an artifact's folder or name@alias; danlu log lists them",
             )
         name, _, alias = target.partition("@")
         found = self.with_digest(self.ledger.resolve(name, alias or "champion"))

@@ -137,7 +137,7 @@ def _drop_repeated(records: Records, groups: np.ndarray, rank: np.ndarray, reaso
         _, label = np.unique(np.array(records.labels(kept)), return_inverse=True)
         keys = keys * (label.max(initial=0) + 1) + label
     order = np.lexsort((kept, -rank[kept], keys))
-    first = np.concatenate([[True], np.diff(keys[order]) != 0])
+    first = np.diff(keys[order], prepend=-1) != 0
     leader = order[np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))]
     dropped, original = kept[order[~first]], kept[leader[~first]]
     in_order = np.argsort(dropped)

@@ -11,6 +11,7 @@ from torch import nn
 
 from danlu.core.batch import Batch, Output
 from danlu.core.config import Config
+from danlu.model.layers.embedding import TokenEmbedding
 
 __all__ = ["FamilyConfig", "Model"]
 
@@ -40,10 +41,12 @@ class Model(nn.Module, ABC):
     Attributes:
         Config: The family's config class.
         config: What the model was made with.
+        embedding: Its token embedding.
     """
 
     Config: ClassVar[type[FamilyConfig]]
     config: FamilyConfig
+    embedding: TokenEmbedding
 
     @abstractmethod
     def forward(self, batch: Batch) -> Output:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from pydantic import ValidationError
@@ -17,29 +16,9 @@ from danlu.core.artifact import Artifact
 from danlu.core.errors import CorruptError
 from danlu.core.files import read_json, write_json
 from danlu.data.clean import CleanConfig, standard_texts
-from danlu.model.classifier import NeuralClassifier
-from danlu.model.tfidf import TfidfLogisticRegression
+from danlu.model.families import Classifier, classifier_class
 
-__all__ = ["TFIDF", "Classifier", "Predictor", "load_predictor"]
-
-TFIDF = "tfidf-lr"
-"""The name of the baseline where a family is named."""
-
-
-class Classifier(Protocol):
-    """Anything that gives every text a probability for every class."""
-
-    @property
-    def n_parameters(self) -> int:
-        """Numbers that were learnt."""
-        ...
-
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 ``[n, N]``; each row sums to 1."""
-        ...
-
-    def save(self, folder: Path) -> None:
-        """Write all that :func:`load_predictor` needs into a folder."""
+__all__ = ["Predictor", "load_predictor"]
 
 
 class Predictor:
@@ -47,7 +26,7 @@ class Predictor:
 
     Args:
         classifier: What answers.
-        family: Its family, or ``tfidf-lr``.
+        family: Its family, ``tfidf-lr`` or ``ensemble``.
         classes: Names of the classes, in the order of the probabilities.
         clean: How the training texts were normalised and masked; the same is done to every text that is asked.
     """
@@ -77,8 +56,7 @@ def load_predictor(model: Artifact) -> Predictor:
     """
     facts = read_json(model.path / "model.json")
     try:
-        loader = TfidfLogisticRegression if facts["family"] == TFIDF else NeuralClassifier
-        classifier: Classifier = loader.load(model.path)
+        classifier = classifier_class(facts["family"]).load(model.path)
         return Predictor(classifier, facts["family"], facts["classes"], CleanConfig(**facts["clean"]))
     except (KeyError, TypeError, ValidationError) as error:
         raise CorruptError(f"not a model: {error}", where=str(model.path / "model.json")) from error

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from danlu.core.artifact import Artifact
+from danlu.core.config import leaves
 from danlu.report import terms, words
 from danlu.report.advice import advise, commands
 from danlu.report.dropped import dropped_examples
@@ -16,7 +17,7 @@ from danlu.report.facts import Facts
 from danlu.report.flow import funnel, length_histograms, similarity_histogram
 from danlu.report.headline import cost, finding, headline
 from danlu.report.pictures import Row, confusion, forest, loss_curves, reliability, score_curve
-from danlu.report.words import integer, percent, points, t
+from danlu.report.words import Text, integer, markdown, percent, points, t
 
 __all__ = ["data_page", "model_card", "report_page"]
 
@@ -35,6 +36,7 @@ def report_page(facts: Facts) -> str:
         advice=advise(facts),
         commands=commands(facts),
         pictures=_pictures(facts),
+        right=sum(row[index] for index, row in enumerate(facts.ours.evaluation["confusion"])),
     )
 
 
@@ -42,9 +44,15 @@ def model_card(facts: Facts) -> str:
     """The model card as Markdown, in English and then in Chinese."""
     environment = _environment(autoescape=False)
     environment.filters["md"] = words.unmarked
-    advice = [*advise(facts)]
     return environment.get_template("card.md").render(
-        facts=facts, headline=headline(facts), finding=finding(facts), cost=cost(facts), advice=advice
+        facts=facts,
+        headline=headline(facts),
+        finding=finding(facts),
+        cost=cost(facts),
+        advice=advise(facts),
+        reasons=_reasons(facts.summary["dropped"]),
+        english=lambda text: markdown(text.en),
+        chinese=lambda text: markdown(text.zh),
     )
 
 
@@ -53,8 +61,21 @@ def data_page(dataset: Artifact) -> str:
     summary = dataset.json("summary.json")
     examples = dropped_examples(dataset.path / "dropped.parquet", summary["dropped"], _EXAMPLES_OF_A_REASON)
     return _html("data.html").render(
-        dataset=dataset, summary=summary, examples=examples, pictures=_data_pictures(summary)
+        dataset=dataset,
+        summary=summary,
+        settings=list(leaves(dataset.config)),
+        examples=examples,
+        pictures=_data_pictures(summary),
     )
+
+
+def _reasons(dropped: Mapping[str, int]) -> Text:
+    """How many records were dropped for each reason, in a line."""
+    found = [(terms.REASONS.get(name) or t("{r}", "{r}", r=words.marked(name)), integer(n)) for name, n in dropped.items()]
+    if not found:
+        return t("none", "无")
+    listed = [(Markup("{} {}").format(n, text.en), Markup("{} {}").format(text.zh, n)) for text, n in found]
+    return Text(Markup("; ").join(en for en, _ in listed), Markup("；").join(zh for _, zh in listed))
 
 
 def _html(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ __all__ = [
     "duration",
     "integer",
     "interval",
+    "markdown",
     "marked",
     "milliseconds",
     "p_value",
@@ -25,6 +27,9 @@ __all__ = [
     "unmarked",
 ]
 
+_CODE = re.compile('<code translate="no">(.*?)</code>')
+_MARKED = re.compile('<span translate="no">(.*?)</span>')
+_BOLD = re.compile("<b>(.*?)</b>")
 _NONE = "–"
 _MINUS = "−"
 
@@ -80,6 +85,12 @@ def code(value: object) -> Markup:
 def marked(value: object) -> Markup:
     """Words that came with the data: shown as they are, in no language of ours."""
     return Markup('<span translate="no">{}</span>').format(value)
+
+
+def markdown(phrase: Markup) -> str:
+    """A phrase of a :class:`Text` as Markdown; what its values hold stays escaped."""
+    words = _CODE.sub(r"`\1`", str(phrase))
+    return _BOLD.sub(r"**\1**", _MARKED.sub(r"\1", words))
 
 
 def unmarked(value: object) -> str:

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import nn
@@ -33,6 +33,8 @@ _N_REPORTS = 200
 class TrainConfig(OptimizerConfig):
     """How a model is trained."""
 
+    warm_start: Literal["none", "cooccurrence"] = "cooccurrence"
+    """What the token vectors start from: random numbers, or which tokens stand near which in the training texts."""
     epochs: int = 8
     """Passes over the training texts."""
     batch_tokens: int = 4096
@@ -145,12 +147,13 @@ def take_step(
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
     loss = model.loss(model(batch), batch)
-    _require_finite("loss", float(loss), step, rate)
+    value = loss.item()
+    _require_finite("loss", value, step, rate)
     torch.autograd.backward(loss)
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    _require_finite("norm of the gradients", float(norm), step, rate)
+    _require_finite("norm of the gradients", norm.item(), step, rate)
     optimizer.step()
-    return float(loss), float(norm)
+    return value, norm.item()
 
 
 def _require_finite(what: str, value: float, step: int, rate: float) -> None:

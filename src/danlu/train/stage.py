@@ -26,18 +26,17 @@ from danlu.core.files import digest_of, explained, lock, read_json, write_atomic
 from danlu.core.progress import Progress
 from danlu.core.seeds import Seeds
 from danlu.core.workspace import Workspace
-from danlu.data.batches import collate
-from danlu.data.clean import CleanConfig
-from danlu.data.stage import Split, class_names, read_split
+from danlu.data.batches import Tokens, collate
+from danlu.data.stage import class_names
 from danlu.data.tokenizer import PAD, TokenizerConfig, load_tokenizer, train_tokenizer
 from danlu.model.base import FamilyConfig, Model
 from danlu.model.classifier import NeuralClassifier, build_module
 from danlu.model.init import initialise
-from danlu.model.predictor import TFIDF, Predictor
-from danlu.model.tfidf import TfidfConfig, TfidfLogisticRegression
 from danlu.train.checkpoint import Run
+from danlu.train.examples import Examples, Score, load_examples, write_model
 from danlu.train.feed import PlannedFeed
 from danlu.train.loop import TrainConfig, fit
+from danlu.train.warmstart import cooccurrence_vectors
 
 __all__ = [
     "Examples",
@@ -50,9 +49,6 @@ __all__ = [
     "train_model",
 ]
 
-Score = Callable[[np.ndarray, np.ndarray], dict[str, float]]
-"""Labels [n] and probabilities [n, N] of the validation split to metrics; ``"score"`` picks the best weights."""
-
 
 class TrainingSpec(Config):
     """Everything besides the data that decides what a training run makes."""
@@ -64,43 +60,20 @@ class TrainingSpec(Config):
 
 
 @dataclass(frozen=True)
-class Examples:
-    """The texts of a split with their classes.
-
-    Attributes:
-        texts: n texts.
-        labels: int64 [n].
-    """
-
-    texts: list[str]
-    labels: np.ndarray
-
-
-@dataclass(frozen=True)
 class Prepared:
     """A run that is ready to take its first step.
 
     Attributes:
-        classes: Names of the classes.
         classifier: The module with its initial weights, and its tokenizer.
         feed: Every step's batch.
         valid: The validation split.
         seeds: The run's seeds.
     """
 
-    classes: list[str]
     classifier: NeuralClassifier
     feed: PlannedFeed
     valid: Examples
     seeds: Seeds
-
-
-def load_examples(dataset: Artifact, split: Split, classes: list[str]) -> Examples:
-    """The texts and classes of a whole split."""
-    table = read_split(dataset, split, ["text", "label"])
-    number = {name: index for index, name in enumerate(classes)}
-    labels = np.array([number[label] for label in table.column("label").to_pylist()], np.int64)
-    return Examples(table.column("text").to_pylist(), labels)
 
 
 def train_model(
@@ -134,7 +107,7 @@ def train_model(
         progress.note(f"{module.n_parameters():,} parameters · {feed.n_steps:,} steps")
 
         def evaluate(trained: Model) -> dict[str, float]:
-            classifier = NeuralClassifier(trained, prepared.classifier.tokenizer, len(prepared.classes))
+            classifier = NeuralClassifier(trained, prepared.classifier.tokenizer, prepared.classifier.n_classes)
             return score(prepared.valid.labels, classifier.predict_proba(prepared.valid.texts))
 
         run = Run(folder, progress)
@@ -144,7 +117,7 @@ def train_model(
         with workspace.create(
             "model", name, key=key, config=spec.plain(), parents={"dataset": dataset.digest}, commitments=commitments
         ) as draft:
-            _write(draft.folder, Predictor(prepared.classifier, family, prepared.classes, _clean(dataset)), facts)
+            write_model(draft.folder, prepared.classifier, family, dataset, facts)
             shutil.copyfile(folder / "metrics.jsonl", draft.folder / "metrics.jsonl")
         shutil.rmtree(run.checkpoints)
     return draft.artifact
@@ -170,45 +143,21 @@ def prepare_run(dataset: Artifact, spec: TrainingSpec, folder: Path | None) -> P
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     classifier = NeuralClassifier(module.to(device), tokenizer, len(classes))
     tokens = classifier.encode(train.texts)
+    if spec.train.warm_start == "cooccurrence":
+        _warm_start(module, tokens, seeds)
 
     def make(rows: np.ndarray) -> Batch:
         return collate(tokens, rows, PAD, train.labels).to(device)
 
-    return Prepared(classes, classifier, PlannedFeed(tokens.lengths, make, spec.train, seeds), valid, seeds)
+    return Prepared(classifier, PlannedFeed(tokens.lengths, make, spec.train, seeds), valid, seeds)
 
 
-def train_baseline(
-    workspace: Workspace, name: str, dataset: Artifact, config: TfidfConfig, score: Score, progress: Progress
-) -> Artifact:
-    """Train the TF-IDF baseline, or find the one that the same work made before.
-
-    Args and errors as for :func:`train_model`.
-    """
-    progress.stage(f"train: {TFIDF} on {dataset.path.name}")
-    key = digest_of({"dataset": dataset.digest, "family": TFIDF, **config.plain()})
-    if found := workspace.with_key("model", key):
-        progress.note(f"{found.path.name} is there already")
-        return found
-    classes = class_names(dataset)
-    train, valid = (load_examples(dataset, split, classes) for split in ("train", "valid"))
-    started = time.monotonic()
-    classifier = TfidfLogisticRegression(config).fit(train.texts, train.labels)
-    seconds = time.monotonic() - started
-    scores = score(valid.labels, classifier.predict_proba(valid.texts))
-    facts = {"seconds": round(seconds, 3), "best_score": scores["score"], "n_parameters": classifier.n_parameters}
-    spec = {"family": TFIDF, **config.plain()}
-    with workspace.create("model", name, key=key, config=spec, parents={"dataset": dataset.digest}) as draft:
-        _write(draft.folder, Predictor(classifier, TFIDF, classes, _clean(dataset)), facts)
-    return draft.artifact
-
-
-def _write(folder: Path, predictor: Predictor, facts: dict[str, Any]) -> None:
-    predictor.save(folder)
-    write_json(folder / "training.json", facts)
-
-
-def _clean(dataset: Artifact) -> CleanConfig:
-    return CleanConfig(**dataset.config["clean"])
+def _warm_start(module: Model, tokens: Tokens, seeds: Seeds) -> None:
+    """Replace the drawn token vectors by those of the training texts' co-occurrences, at the same scale."""
+    weight = module.embedding.weight.weight
+    vectors = cooccurrence_vectors(tokens, *weight.shape, float(weight.std()), seeds.at("init", "cooccurrence"))
+    with torch.no_grad():
+        weight.copy_(torch.from_numpy(vectors))
 
 
 def _kept_seeds(folder: Path | None, seed: int | None) -> Seeds:

@@ -87,7 +87,9 @@ def test_mojibake_is_repaired(text: str, read_as: str) -> None:
     assert flags.to_pylist() == [False, True, False, False]
 
 
-@pytest.mark.parametrize("text", ["联通", "很好", "CAFÉ«X»", "Größe", "naïve", "质量很好，我很喜欢！", "涓涓细流", "¿Qué? £5", ""])
+@pytest.mark.parametrize(
+    "text", ["联通", "很好", "CAFÉ«X»", "Größe", "naïve", "质量很好，我很喜欢！", "涓涓细流", "¿Qué? £5", ""]
+)
 def test_honest_text_is_not_repaired(text: str) -> None:
     assert repair_mojibake(text) is None
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import functools
 import re
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -54,7 +54,7 @@ def all_bands(texts: pa.Array, n: int, threshold: float, n_permutations: int = 6
 @given(TEXTS, st.integers(1, 7))
 def test_shingles_are_the_sets_that_python_makes(texts: list[str], n: int) -> None:
     hashes, offsets = shingle_hashes(pa.array(texts), n)
-    rows = [frozenset(hashes[a:b].tolist()) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    rows = [frozenset(hashes[a:b].tolist()) for a, b in pairwise(offsets)]
     for i, j in combinations(range(len(texts)), 2):
         assert len(rows[i]) == len(shingles(texts[i], n))
         # Equal hashes for equal shingles and different ones for different: the overlap of every pair agrees.

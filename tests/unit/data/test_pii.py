@@ -89,7 +89,11 @@ def test_full_width_digits_are_masked_once_normalised() -> None:
     assert sum(counts.values()) == 1
 
 
-@given(st.text(alphabet="电话a 好。", max_size=5), st.from_regex(r"1[3-9][0-9]{9}", fullmatch=True), st.text(alphabet="谢b。", max_size=5))
+@given(
+    st.text(alphabet="电话a 好。", max_size=5),
+    st.from_regex(r"1[3-9][0-9]{9}", fullmatch=True),
+    st.text(alphabet="谢b。", max_size=5),
+)
 def test_a_mobile_number_never_stays(before: str, number: str, after: str) -> None:
     assert mask(before + number + after) == (before + "<phone>" + after, ["mobile"])
 
