@@ -50,7 +50,7 @@ def texts_of(path: Path) -> list[str]:
 
 def run_danlu(corpus: Path) -> dict[str, Any]:
     """The texts come in batches from disk, as they do in the data stage."""
-    begin = time.perf_counter()
+    begin, cpu_begin = time.perf_counter(), time.process_time()
     columns = ["source", "text"]
     batches = [clean_batch(b, CONFIG) for b in pq.ParquetFile(corpus).iter_batches(BATCH, columns=columns)]
     table = pa.Table.from_batches(batches)
@@ -73,6 +73,7 @@ def run_danlu(corpus: Path) -> dict[str, Any]:
     dropped = np.flatnonzero(cluster != np.arange(len(texts)))
     return {
         "seconds": time.perf_counter() - begin,
+        "cpu_seconds": time.process_time() - cpu_begin,
         "clean_seconds": cleaned - begin,
         "pairs": [tuple(p) for p in np.stack([pairs.first, pairs.second], 1).tolist()],
         "n_duplicates": len(dropped),
@@ -86,7 +87,7 @@ def run_datasketch(corpus: Path) -> dict[str, Any]:
     table = pq.read_table(corpus, columns=["source", "text"], filters=pc.field("unique"))
     keys = pq.read_table(corpus, columns=["bare"], filters=pc.field("unique")).column("bare").to_pylist()
     n = CONFIG.near_ngram
-    begin = time.perf_counter()
+    begin, cpu_begin = time.perf_counter(), time.process_time()
 
     def shingles_of(key: str) -> set[bytes]:
         return {key[i : i + n].encode() for i in range(max(len(key) - n + 1, 1))}
@@ -110,6 +111,7 @@ def run_datasketch(corpus: Path) -> dict[str, Any]:
     cluster = clusters(len(keys), first, second)
     return {
         "seconds": time.perf_counter() - begin,
+        "cpu_seconds": time.process_time() - cpu_begin,
         "pairs": list(zip(first, second, strict=True)),
         "n_duplicates": int((cluster != np.arange(len(keys))).sum()),
         "sources": table.column("source").to_pylist(),
@@ -150,7 +152,8 @@ def one_run(method: str, corpus: Path) -> None:
 def show(name: str, runs: list[dict[str, Any]], megabytes: float) -> None:
     seconds = [run["seconds"] for run in runs]
     print(
-        f"{name:11s} {statistics.median(seconds):8.1f} s ({min(seconds):.1f} to {max(seconds):.1f})  "
+        f"{name:11s} {statistics.median(seconds):8.1f} s ({min(seconds):.1f} to {max(seconds):.1f}), "
+        f"CPU {statistics.median(run['cpu_seconds'] for run in runs):.1f} s  "
         f"{megabytes / statistics.median(seconds):7.2f} MB/s  peak {max(r['peak_megabytes'] for r in runs):6.0f} MB  "
         f"{runs[0]['n_duplicates']} near-duplicates, {len(runs[0]['pairs'])} pairs"
     )
@@ -172,8 +175,9 @@ def compare(texts: list[str], repeats: int, folder: Path) -> None:
         show(method, results, megabytes)
     clean = statistics.median(run["clean_seconds"] for run in runs["danlu"])
     print(f"danlu's cleaning alone: {clean:.1f} s, {megabytes / clean:.2f} MB/s")
-    ratios = [b["seconds"] / a["seconds"] for a, b in zip(runs["danlu"], runs["datasketch"], strict=True)]
-    print(f"ratio: {statistics.median(ratios):.1f} times ({min(ratios):.1f} to {max(ratios):.1f})")
+    for kind in ("seconds", "cpu_seconds"):
+        ratios = [b[kind] / a[kind] for a, b in zip(runs["danlu"], runs["datasketch"], strict=True)]
+        print(f"ratio of {kind}: {statistics.median(ratios):.1f} times ({min(ratios):.1f} to {max(ratios):.1f})")
     ours, theirs = ({tuple(pair) for pair in runs[method][0]["pairs"]} for method in ("danlu", "datasketch"))
     print(f"pairs: {len(ours & theirs)} found by both, {len(ours - theirs)} by danlu alone, {len(theirs - ours)} by it")
 

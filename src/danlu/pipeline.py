@@ -19,10 +19,11 @@ from danlu.model.families import ENSEMBLE, TFIDF
 from danlu.model.tfidf import TfidfConfig
 from danlu.recipe import Loaded, Recipe, load
 from danlu.report.stage import Entry, write_data_card, write_report
-from danlu.train.plan import Plan, plan_training
 from danlu.train.baseline import train_baseline
 from danlu.train.ensemble import train_ensemble
-from danlu.train.stage import TrainingSpec, train_model
+from danlu.train.plan import Plan, plan_training
+from danlu.train.prepare import TrainingSpec
+from danlu.train.stage import train_model
 
 __all__ = ["Gate", "Job", "Ran", "compare_targets", "evaluate_target"]
 
@@ -94,7 +95,7 @@ class Job:
 
     def plan(self) -> Plan:
         """What training the recipe's model will cost."""
-        return plan_training(self.dataset(), _spec(self.recipe), self.progress)
+        return plan_training(self.dataset(), _spec(self.recipe), validation_scores, self.progress)
 
     def model(self) -> Artifact:
         """The recipe's model, or its ensemble; trained unless it is there."""
@@ -216,7 +217,9 @@ def compare_targets(workspace: Workspace, targets: Sequence[str], progress: Prog
 
 
 def _spec(recipe: Recipe) -> TrainingSpec:
-    return TrainingSpec(model=recipe.model, tokenizer=recipe.tokenizer, train=recipe.train, seed=recipe.seed)
+    return TrainingSpec(
+        model=recipe.model, tokenizer=recipe.tokenizer, pretrain=recipe.pretrain, train=recipe.train, seed=recipe.seed
+    )
 
 
 def _decide(comparison: dict[str, Any], candidate: str, config: EvaluateConfig) -> Gate:

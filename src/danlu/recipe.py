@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,8 +18,13 @@ from danlu.evaluate.config import EvaluateConfig
 from danlu.model.base import FamilyConfig
 from danlu.model.families import FAMILIES
 from danlu.train.loop import TrainConfig
+from danlu.train.prepare import PretrainConfig
 
 __all__ = ["Loaded", "Recipe", "json_schema", "load", "schema"]
+
+
+_OWN_SECTIONS = ("model", "pretrain", "train")
+"""What is said of the recipe's own model, and not of others that are trained beside it."""
 
 
 class Recipe(Config):
@@ -40,6 +44,8 @@ class Recipe(Config):
     """How text becomes tokens."""
     model: FamilyConfig
     """The model to train."""
+    pretrain: PretrainConfig = PretrainConfig()
+    """How it first learns from the training texts without their labels."""
     train: TrainConfig = TrainConfig()
     """How it is trained."""
     ensemble: tuple[str, ...] = ()
@@ -69,12 +75,16 @@ class Loaded:
     def with_family(self, family: str) -> Recipe:
         """The same recipe for another family at the same size: what a baseline is trained with.
 
-        What the recipe's own ``model`` and ``train`` sections say is of its own model and is left out.
+        What the recipe's own ``model``, ``pretrain`` and ``train`` sections say is of its own model and is left out.
         """
         size = self.recipe.model.size
         derived = Layer(_derived(family, size), {})
-        layers = [Layer({k: v for k, v in y.values.items() if k not in ("model", "train")}, {}) for y in self.layers]
-        return resolve(schema(family), [derived, *layers]).config
+        model = Layer({"model": {"family": family, "size": size}}, {})
+        layers = [
+            Layer({k: v for k, v in y.values.items() if k not in ("model", "pretrain", "train")}, {})
+            for y in self.layers
+        ]
+        return resolve(schema(family), [derived, *(Layer(values, {}) for values in shared), model]).config
 
 
 @cache
@@ -134,4 +144,5 @@ def _derived(family: str, size: str) -> dict[str, Any]:
     sizes = FAMILIES[family].Config.sizes
     if size not in sizes:
         raise UsageError(f"{family} has no size {size!r}", where="model.size", advice=nearest(size, sizes))
-    return json.loads(json.dumps(sizes[size]))
+    derived: dict[str, Any] = sizes[size]
+    return derived

@@ -134,7 +134,7 @@ def predicted(texts: Sequence[str], predictor: Predictor) -> Answer:
     started = time.perf_counter()
     probabilities = predictor.predict_proba(texts)
     milliseconds = (time.perf_counter() - started) * 1000
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "text": text,
             "label": predictor.classes[int(row.argmax())],

@@ -94,5 +94,5 @@ def verb(function: Callable[..., Answer]) -> Callable[..., None]:
 
 
 def _option(name: str, kind: Any, default: Any, *flags: str, **words: str) -> inspect.Parameter:
-    annotation = Annotated[kind, typer.Option(*flags, **words)]  # type: ignore[arg-type]  # only help and metavar
+    annotation = Annotated[kind, typer.Option(*flags, **words)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 
-__all__ = ["Batch", "Output"]
+__all__ = ["NOT_PREDICTED", "Batch", "Output"]
+
+NOT_PREDICTED = -100
+"""The target where nothing is to be predicted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

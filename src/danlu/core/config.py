@@ -9,13 +9,14 @@ line. :func:`resolve` lays them over each other and remembers where each value c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from danlu.core.errors import UsageError, nearest
 
@@ -35,6 +36,16 @@ class Config(BaseModel):
         protected_namespaces=(),
         serialize_by_alias=True,
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse ``epochs: yes``, which pydantic would take for 1."""
+        if isinstance(value, bool) and info.field_name in cls.model_fields:
+            kinds = _kinds(cls.model_fields[info.field_name].annotation)
+            if bool not in kinds and (int in kinds or float in kinds):
+                raise ValueError("a number is due, not yes or no")
+        return value
 
     def plain(self) -> dict[str, Any]:
         """The config as plain JSON values, every default filled in."""
@@ -79,48 +90,34 @@ def read_yaml(path: Path) -> Layer:
         raise UsageError(f"cannot read the recipe: {error.strerror}", where=str(path)) from error
     except UnicodeDecodeError as error:
         raise UsageError("the recipe is not UTF-8 text", where=str(path), advice="save it as UTF-8") from error
-    loader = yaml.SafeLoader(text)
-    try:
-        node = loader.get_single_node()
-        origins: dict[str, str] = {}
-        values = _construct(loader, node, path, "", origins) if node is not None else {}
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        problem = getattr(error, "problem", None) or str(error)
-        raise UsageError(f"not valid YAML: {problem}", where=where) from error
-    finally:
-        loader.dispose()
-    if not isinstance(values, dict):
+    origins: dict[str, str] = {}
+    values = _read(text, lambda line: f"{path}:{line}" if line else str(path), "", origins)
+    if not isinstance(values, dict | None):
         raise UsageError("a recipe is a mapping of keys to values", where=str(path))
-    return Layer(values, origins)
+    return Layer(values or {}, origins)
 
 
 def read_overrides(words: Sequence[str]) -> Layer:
-    """Read ``key.sub=value`` words from the command line; values are YAML (``3``, ``1e-3``, ``[a, b]``, ``null``).
+    """Read ``key.sub=value`` words from the command line, each over those before it.
+
+    Values are YAML (``3``, ``1e-3``, ``[a, b]``, ``null``).
 
     Raises:
         UsageError: A word has no ``=``, or its value is not YAML.
     """
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
+    laid = Layer({}, {})
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key:
             raise UsageError(f"not understood: {word!r}", advice="override a value as key=value, e.g. train.epochs=3")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UsageError(f"the value of {key} is not valid YAML: {text!r}", where="command line") from error
-        *parents, last = key.split(".")
-        section = values
-        for parent in parents:
-            section = section.setdefault(parent, {})
-            if not isinstance(section, dict):
-                raise UsageError(f"{key} is given both as a value and as a section", where="command line")
-        section[last] = value
-        origins[key] = "command line"
-    return Layer(values, origins)
+        origins: dict[str, str] = {}
+        value = _read(text, lambda _: f"command line: {word}", f"{key}.", origins)  # noqa: B023 (called at once)
+        if not isinstance(value, dict):
+            origins[key] = ""
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        laid = _lay(laid, Layer(value, dict.fromkeys(origins, "command line")))
+    return laid
 
 
 def resolve(schema: type[C], layers: Sequence[Layer]) -> Resolved[C]:
@@ -134,16 +131,12 @@ def resolve(schema: type[C], layers: Sequence[Layer]) -> Resolved[C]:
         UsageError: An unknown key (the nearest is suggested), a missing one, or a value of the wrong type; each with
             the line where it stands.
     """
-    values: dict[str, Any] = {}
-    given: dict[str, str] = {}
-    for layer in layers:
-        values = _over(values, layer.values)
-        given.update(layer.origins)
+    laid = functools.reduce(_lay, layers, Layer({}, {}))
     try:
-        config = schema.model_validate(values)
+        config = schema.model_validate(laid.values)
     except ValidationError as error:
-        raise _explained(schema, given, error) from error
-    return Resolved(config, {key: _origin(key, given) for key, _ in leaves(config.plain())})
+        raise _explained(schema, laid.origins, error) from error
+    return Resolved(config, {key: _origin(key, laid.origins) for key, _ in leaves(config.plain())})
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -155,19 +148,52 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{key}", value
 
 
-def _construct(loader: yaml.SafeLoader, node: yaml.Node, path: Path, prefix: str, origins: dict[str, str]) -> Any:
+def _read(text: str, place: Callable[[int | None], str], prefix: str, origins: dict[str, str]) -> Any:
+    """The value of a YAML text; the place of every key in it goes into origins."""
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        return None if node is None else _construct(loader, node, place, prefix, origins)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error)
+        raise UsageError(f"not valid YAML: {problem}", where=place(mark.line + 1 if mark else None)) from error
+    except RecursionError as error:
+        raise UsageError("not valid YAML: nested too deeply", where=place(None)) from error
+
+
+def _construct(
+    loader: yaml.SafeLoader, node: yaml.Node, place: Callable[[int | None], str], prefix: str, origins: dict[str, str]
+) -> Any:
+    if isinstance(node, yaml.SequenceNode):
+        return [_construct(loader, item, place, f"{prefix}{i}.", origins) for i, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
-        return loader.construct_object(node, deep=True)
+        try:
+            return loader.construct_object(node)
+        except ValueError as error:  # 2024-13-45 looks like a date to YAML
+            raise yaml.MarkedYAMLError(problem=f"{node.value}: {error}", problem_mark=node.start_mark) from error
     mapping: dict[str, Any] = {}
     for key_node, value_node in node.value:
-        key = str(loader.construct_object(key_node, deep=True))
-        line = f"{path}:{key_node.start_mark.line + 1}"
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise yaml.MarkedYAMLError(problem="a key is one word", problem_mark=key_node.start_mark)
+        key = key_node.value  # as it is written: to YAML 1.1 a key `no` would be False
+        where = place(key_node.start_mark.line + 1)
         if key in mapping:
-            raise UsageError(f"{prefix}{key} is given twice", where=line, advice="keep one of the two")
+            raise UsageError(f"{prefix}{key} is given twice", where=where, advice="keep one of the two")
         if not isinstance(value_node, yaml.MappingNode):
-            origins[prefix + key] = line
-        mapping[key] = _construct(loader, value_node, path, f"{prefix}{key}.", origins)
+            origins[prefix + key] = where
+        mapping[key] = _construct(loader, value_node, place, f"{prefix}{key}.", origins)
     return mapping
+
+
+def _lay(below: Layer, above: Layer) -> Layer:
+    """One layer over another; where a value covers a section, or a section a value, the covered origins go too."""
+
+    def covered(key: str) -> bool:
+        return any(key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in above.origins)
+
+    kept = {key: origin for key, origin in below.origins.items() if not covered(key)}
+    return Layer(_over(below.values, above.values), {**kept, **above.origins})
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,8 +213,8 @@ def _origin(key: str, given: Mapping[str, str]) -> str:
 
 def _place(key: str, given: Mapping[str, str]) -> str:
     """Where to look for a wrong key: its own origin, or that of the first thing in the section that it names."""
-    below = next((origin for other, origin in given.items() if other.startswith(f"{key}.")), "default")
-    return given.get(key, below) if key in given or below != "default" else _origin(key, given)
+    below = (origin for other, origin in given.items() if other.startswith(f"{key}."))
+    return given.get(key) or next(below, None) or _origin(key, given)
 
 
 def _explained(schema: type[Config], given: Mapping[str, str], error: ValidationError) -> UsageError:
@@ -211,9 +237,15 @@ def _explained(schema: type[Config], given: Mapping[str, str], error: Validation
 
 
 def _known_keys(schema: type[Config], path: Sequence[str]) -> list[str]:
-    """The keys of the section at a path."""
+    """The keys of the section at a path; a part that is no key is a place in a list or the branch of a union."""
     for part in path:
-        annotation = schema.model_fields[part].annotation
-        sections = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
-        schema = next(kind for kind in sections if issubclass(kind, Config))
+        fields = {field.alias or name: field for name, field in schema.model_fields.items()}
+        if part in fields:
+            kinds = _kinds(fields[part].annotation)
+            schema = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Config)), schema)
     return [field.alias or name for name, field in schema.model_fields.items()]
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """A type and every type inside it: of ``list[int] | None``, itself, ``list[int]``, ``int`` and ``None``."""
+    return [annotation, *(kind for inner in get_args(annotation) for kind in _kinds(inner))]

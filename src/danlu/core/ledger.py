@@ -1,9 +1,9 @@
 """The ledger: which artifact a name or an alias means, and every answer that it has ever given.
 
 ``refs/ledger.jsonl`` is append-only. Each line holds the SHA-256 of the line before it, so that changing or removing
-an entry breaks the chain from there on. Nothing is ever overwritten: an alias that moves is one more line. What no chain
-can show by itself, that its last lines were cut off or that all of it was written anew, shows to whoever kept the last
-hash elsewhere.
+an entry breaks the chain from there on. Nothing is ever overwritten: an alias that moves is one more line. No chain can
+show by itself that its last lines were cut off, or that all of it was written anew; whoever keeps the last hash
+elsewhere can.
 """
 
 from __future__ import annotations

@@ -37,11 +37,11 @@ class Seeds:
     nonces: dict[str, bytes] = field(repr=False)
 
     @classmethod
-    def new(cls, seed: int | None = None) -> Seeds:
-        """Fresh seeds: from the operating system, or the root from a number that makes the run repeatable.
+    def new(cls, seed: str | None = None) -> Seeds:
+        """Fresh seeds: from the operating system, or the root from a word that makes the run repeatable.
 
         Args:
-            seed: Any integer; None draws 256 bits.
+            seed: Any word or number; None draws 256 bits.
         """
         root = secrets.token_bytes(_N_BYTES) if seed is None else hashlib.sha256(f"danlu seed {seed}".encode()).digest()
         return cls(root, {name: secrets.token_bytes(_N_BYTES) for name in STREAMS})

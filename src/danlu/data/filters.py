@@ -25,8 +25,8 @@ Verdicts = list[tuple[NDArray[np.bool_], str, NDArray[np.float64]]]
 
 _SPACE, _DIGIT, _SYMBOL, _HAN, _LATIN, _KANA, _OTHER, _BROKEN = range(8)
 _LATIN_LETTERS_TO_A_HAN = 3.0
-_SYMBOL_SHARE = 0.8
-_ENTROPY_BITS = 1.0
+_SYMBOL_SHARE = 0.95
+_ENTROPY_BITS = 0.5
 _BROKEN_SHARE = 0.1
 _REPEATED_SHARE = 0.5
 _ENOUGH = 100
@@ -142,7 +142,7 @@ def garbage(measures: Measures) -> Verdicts:
     """Texts that say nothing.
 
     ``no_text``: not one letter or digit. ``broken``: replacement, private-use or unassigned characters. ``symbols``:
-    hardly anything but punctuation. ``repetition``: one or two characters over and over, by entropy.
+    hardly anything but punctuation. ``repetition``: one character over and over, by entropy.
     ``repeated_lines``: most of a text of lines has stood in it before (after Rae et al. 2021, "Scaling language
     models", appendix A).
     """

@@ -43,17 +43,19 @@ def check_trainable(records: Records, splits: NDArray[np.int64], config: SplitCo
             )
     if not records.has_labels:
         return
-    labels = np.array(records.labels(kept))
-    in_train = set(labels[splits[kept] == 0].tolist())
-    if len(set(labels.tolist())) == 1:
+    labels = records.labels(kept)
+    in_train = {labels[at] for at in np.flatnonzero(splits[kept] == 0).tolist()}
+    if len(set(labels)) == 1:
         raise DataError(
             f"every record left has the label {labels[0]!r}",
             advice=f"classification needs two labels or more; dropped were: {why or 'none'}",
         )
-    for at in np.flatnonzero(~np.isin(labels, sorted(in_train))).tolist():
+    lost = [row for row, label in zip(kept.tolist(), labels, strict=True) if label not in in_train]
+    if lost:
+        (label,), (source,) = records.labels(kept[kept == lost[0]]), records.sources(kept[kept == lost[0]])
         raise DataError(
-            f"the label {labels[at]!r} is in {SPLITS[splits[kept[at]]]} and never in train",
-            where=records.sources(kept[[at]])[0],
+            f"the label {label!r} is in {SPLITS[splits[lost[0]]]} and never in train",
+            where=source,
             advice="add records with that label, mend it if it is a slip, or use another data.split.seed",
         )
 

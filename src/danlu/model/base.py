@@ -11,7 +11,7 @@ from torch import nn
 
 from danlu.core.batch import Batch, Output
 from danlu.core.config import Config
-from danlu.model.layers.embedding import TokenEmbedding
+from danlu.model.layers.heads import Head
 
 __all__ = ["FamilyConfig", "Model"]
 
@@ -31,30 +31,33 @@ class FamilyConfig(Config):
     """The dial that derives the rest; every derived value can be given instead."""
     from_: Literal["scratch"] = Field("scratch", alias="from")
     """What the weights start from."""
-    max_len: int = Field(256, gt=0)
-    """The most tokens of a text that the model sees."""
+    max_len: int = Field(128, gt=1)
+    """The most tokens of a text that the model sees: the first half and the last half of a longer one."""
 
 
 class Model(nn.Module, ABC):
     """Base of every family: the trainer, evaluation, serving and audit know nothing more of a model than this.
 
+    A family's constructor takes its config, ``vocab_size`` (tokens V), ``mask_token`` (the id of a hidden token) and
+    ``n_classes`` (N; None asks for hidden tokens instead of classes).
+
     Attributes:
         Config: The family's config class.
         config: What the model was made with.
-        embedding: Its token embedding.
+        head: What answers the task.
     """
 
     Config: ClassVar[type[FamilyConfig]]
     config: FamilyConfig
-    embedding: TokenEmbedding
+    head: Head
 
     @abstractmethod
     def forward(self, batch: Batch) -> Output:
         """Answer a batch."""
 
-    @abstractmethod
     def loss(self, output: Output, batch: Batch) -> torch.Tensor:
-        """The scalar loss of an answer, mean over what is to be predicted."""
+        """The scalar loss of an answer in nats, mean over what is to be predicted."""
+        return self.head.loss(output, batch)
 
     def n_parameters(self) -> int:
         """Trainable parameters; one that is shared counts once."""

@@ -21,15 +21,42 @@ from danlu.data.tokenizer import MASK, PAD, encode, load_tokenizer
 from danlu.model.base import FamilyConfig, Model
 from danlu.model.families import FAMILIES
 
-__all__ = ["NeuralClassifier", "build_module"]
+__all__ = ["NeuralClassifier", "build_module", "load_backbone", "save_module"]
 
 _BATCH_TOKENS = 8192
 
 
-def build_module(config: FamilyConfig, tokenizer: Tokenizer, n_classes: int) -> Model:
-    """A family's module, sized for a tokenizer and a number of classes; its weights are not set yet."""
+def build_module(config: FamilyConfig, tokenizer: Tokenizer, n_classes: int | None) -> Model:
+    """A family's module, sized for a tokenizer and a number of classes (None: hidden tokens); weights not set yet.
+
+    Raises:
+        ValueError: The sizes do not fit each other, or the family does not do that task.
+    """
     family: type[Model] = FAMILIES[config.family]
     return family(config, vocab_size=tokenizer.get_vocab_size(), n_classes=n_classes, mask_token=MASK)
+
+
+def save_module(folder: Path, module: Model, tokenizer: Tokenizer) -> None:
+    """Write ``config.json``, ``tokenizer.json`` and ``model.safetensors`` into a folder."""
+    write_json(folder / "config.json", module.config.plain())
+    tokenizer.save(str(folder / "tokenizer.json"))
+    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, folder / "model.safetensors")
+
+
+def load_backbone(module: Model, folder: Path) -> None:
+    """Set every weight of a module, its head's aside, from a saved module of the same config.
+
+    Raises:
+        CorruptError: The file is damaged, or its tensors do not fit.
+    """
+    path = folder / "model.safetensors"
+    try:
+        tensors = {name: tensor for name, tensor in load_file(path).items() if not name.startswith("head.")}
+        missing, unexpected = module.load_state_dict(tensors, strict=False)
+    except (RuntimeError, OSError, SafetensorError) as error:
+        raise CorruptError(f"cannot start from these weights: {error}", where=str(path)) from error
+    if wrong := [*unexpected, *(name for name in missing if not name.startswith("head."))]:
+        raise CorruptError(f"cannot start from these weights: {wrong[0]} does not fit", where=str(path))
 
 
 class NeuralClassifier:
@@ -68,11 +95,9 @@ class NeuralClassifier:
         return found
 
     def save(self, folder: Path) -> None:
-        """Write ``config.json``, ``tokenizer.json`` and ``model.safetensors`` into a folder."""
-        write_json(folder / "config.json", {**self.module.config.plain(), "n_classes": self.n_classes})
-        self.tokenizer.save(str(folder / "tokenizer.json"))
-        save_file({name: tensor.contiguous() for name, tensor in self.module.state_dict().items()},
-                  folder / "model.safetensors")  # fmt: skip
+        """Write all that :meth:`load` needs into a folder."""
+        save_module(folder, self.module, self.tokenizer)
+        write_json(folder / "head.json", {"n_classes": self.n_classes})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -84,7 +109,7 @@ class NeuralClassifier:
         tokenizer = load_tokenizer(folder / "tokenizer.json")
         try:
             stored = read_json(folder / "config.json")
-            n_classes = int(stored.pop("n_classes"))
+            n_classes = int(read_json(folder / "head.json")["n_classes"])
             config = FAMILIES[stored["family"]].Config(**stored)
             module = build_module(config, tokenizer, n_classes)
             module.load_state_dict(load_file(folder / "model.safetensors"))

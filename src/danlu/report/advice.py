@@ -56,7 +56,7 @@ def commands(facts: Facts) -> list[Advice]:
             Advice(
                 t("Compare again, also after a change", "再次比较，修改之后也可以"),
                 t("The first model is the baseline of the paired tests.", "第一个模型是配对检验的基线。"),
-                f"danlu compare {facts.shown(facts.baseline.model.path)} {facts.alias}",
+                f"danlu compare {facts.baseline.model.name}@latest {facts.alias}",
             )
         )
     found.append(
@@ -98,8 +98,7 @@ def _refused(facts: Facts) -> Iterator[Advice]:
 
 
 def _converged(facts: Facts) -> Iterator[Advice]:
-    training = facts.ours.training
-    if not facts.ours.curve or training["best_step"] < training["n_steps"]:
+    if facts.trained is None or facts.trained.training["best_step"] < facts.trained.training["n_steps"]:
         return
     epochs = facts.recipe.get("train", {}).get("epochs")
     yield Advice(
@@ -107,14 +106,15 @@ def _converged(facts: Facts) -> Iterator[Advice]:
         t(
             "The best weights were those of the very last step ({n}): the validation score was still rising.",
             "最佳权重出现在最后一步（第 {n} 步）：验证分数仍在上升。",
-            n=integer(training["best_step"]),
+            n=integer(facts.trained.training["best_step"]),
         ),
         f"danlu run RECIPE.yaml train.epochs={2 * epochs}" if isinstance(epochs, int) else None,
     )
 
 
 def _overfitted(facts: Facts) -> Iterator[Advice]:
-    losses = [point["valid"]["loss"] for point in facts.ours.curve if "valid" in point]
+    curve = facts.trained.curve if facts.trained else ()
+    losses = [point["valid"]["loss"] for point in curve if "valid" in point]
     if len(losses) < 3 or losses[-1] < _RISE * min(losses):
         return
     yield Advice(

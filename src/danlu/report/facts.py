@@ -87,6 +87,12 @@ class Facts:
         """What the others are compared with."""
         return next((model for model in self.models if model.is_baseline and not model.ours), None)
 
+    @cached_property
+    def trained(self) -> ModelFacts | None:
+        """What the recipe's model and train sections made step by step: the recipe's model, or a member of it."""
+        wanted = self.recipe["model"]["family"]
+        return next((model for model in self.models if model.label == wanted and model.curve), None)
+
     @property
     def alias(self) -> str:
         """What the recipe's own model is called now."""

@@ -69,7 +69,7 @@ def _parted(summary: Mapping[str, Any], left: float, y: float, now: float) -> li
     """The stream parts into the splits, whose widths add up to it."""
     parts, at = [], left
     n_kept = summary["n_kept"] or 1
-    targets = {"train": left, "valid": 0.5 * _WIDTH + 8, "test": 0.75 * _WIDTH + 8}
+    targets = {"train": left, "valid": 0.44 * _WIDTH, "test": 0.74 * _WIDTH}
     for name, facts in summary["splits"].items():
         n = facts["n"]
         width, target = now * n / n_kept, targets[name]
@@ -95,7 +95,7 @@ def length_histograms(splits: Mapping[str, Any]) -> Markup:
     present = {name: facts for name, facts in splits.items() if facts["n"]}
     edges = next(iter(present.values()))["histogram"]["edges"]
     ends = _last_bin_cut(edges)
-    left, right, row = 62.0, _WIDTH - 14.0, 74.0
+    left, right, row = 74.0, _WIDTH - 14.0, 74.0
     x = Linear(ends[0], ends[-1], left, right)
     parts: list[Markup] = []
     for index, (name, facts) in enumerate(present.items()):

@@ -97,10 +97,10 @@ def _environment(*, autoescape: bool) -> Environment:
     return environment
 
 
-def _excerpt(text: str) -> str:
+def _excerpt(text: str, n_chars: int = _LONGEST_SHOWN) -> str:
     """The beginning of a text, in one paragraph."""
     joined = " ".join(text.split())
-    return joined if len(joined) <= _LONGEST_SHOWN else f"{joined[:_LONGEST_SHOWN]}…"
+    return joined if len(joined) <= n_chars else f"{joined[:n_chars]}…"
 
 
 def _pictures(facts: Facts) -> dict[str, Markup]:
@@ -128,10 +128,10 @@ def _pictures(facts: Facts) -> dict[str, Markup]:
             t("Difference from the baseline", "与基线之差"),
             mark=0.0,
         )
-    if any("valid" in point for point in ours.curve):
+    if trained := facts.trained:
         baseline = None if facts.baseline is None else facts.baseline.training["best_score"]
-        found["loss"] = loss_curves(ours.curve, ours.training["best_step"])
-        found["score"] = score_curve(ours.curve, ours.training["best_step"], baseline)
+        found["loss"] = loss_curves(trained.curve, trained.training["best_step"])
+        found["score"] = score_curve(trained.curve, trained.training["best_step"], baseline)
     return found
 
 
@@ -152,7 +152,7 @@ def _slices(slices: Sequence[Mapping[str, Any]], overall: float) -> Markup:
             part["accuracy"]["value"],
             part["accuracy"]["low"],
             part["accuracy"]["high"],
-            True,
+            False,
             part["n"],
             f"n = {integer(part['n'])}",
         )

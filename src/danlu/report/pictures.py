@@ -64,7 +64,7 @@ def forest(
         parts.append(line(x(mark), top, x(mark), bottom, "mark"))
     for index, row in enumerate(rows):
         y = top + step * (index + 0.5)
-        name = row.name if isinstance(row.name, Text) else clip(row.name, 15)
+        name = row.name if isinstance(row.name, Text) else clip(row.name, 13)
         parts.append(text(left - 12, y + (0 if row.under else 4), name, "name ours" if row.ours else "name", "end"))
         if row.under:
             parts.append(text(left - 12, y + 14, row.under, "tick", "end"))
@@ -144,8 +144,8 @@ def _curves(
 def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
     """Counts, rows being true labels; the ground of a cell is its share of the row."""
     n = len(names)
-    left, top = 104.0, 46.0
-    cell = min((_WIDTH - left) / n, 96.0)
+    cell, top = min((_WIDTH - 106.0) / n, 116.0), 46.0
+    left = 104.0 + (_WIDTH - 106.0 - cell * n) / 2.5
     shown = cell >= 26
     columns = max(int(cell / 6.4), 2)
     middle = left + cell * n / 2
@@ -170,12 +170,12 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
                 if two:
                     small = "tick onfill" if share > 0.55 else "tick"
                     parts.append(text(x + cell / 2, y + cell / 2 + 15, percent(share), small, "middle"))
-    return picture(left + cell * n + 2, top + cell * n + 4, parts, t("Confusion matrix", "混淆矩阵"))
+    return picture(_WIDTH, top + cell * n + 4, parts, t("Confusion matrix", "混淆矩阵"))
 
 
 def reliability(bins: Sequence[dict[str, Any]]) -> Markup:
     """Accuracy against mean confidence, bin by bin, with Wilson's intervals; on the diagonal a model means what it says."""
-    left, right, top, bottom = 50.0, _WIDTH - 12.0, 10.0, 300.0
+    left, right, top, bottom = 50.0, _WIDTH - 20.0, 10.0, 300.0
     low = min([each["low"] for each in bins] + [each["confidence"] for each in bins])
     low = max(0.0, (int(low * 20) - 1) / 20)
     x, y = Linear(low, 1.0, left, right), Linear(low, 1.0, bottom, top)

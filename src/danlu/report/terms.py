@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from danlu.report.words import t
 
-__all__ = ["METRICS", "PII", "REASONS", "SPLITS", "STEPS", "STREAMS", "VERDICTS"]
+__all__ = ["FAMILIES", "METRICS", "PII", "PII_POLICIES", "REASONS", "SPLITS", "STEPS", "STREAMS", "VERDICTS"]
 
 SPLITS = {"train": t("train", "训练"), "valid": t("validation", "验证"), "test": t("test", "测试")}
 
@@ -52,6 +52,12 @@ PII = {
     "plate": t("number plate", "车牌号"),
 }
 
+PII_POLICIES = {
+    "mask": t("found and masked", "找到并遮蔽"),
+    "drop": t("found, their records dropped", "找到，所在记录已剔除"),
+    "keep": t("not looked for", "未查找"),
+}
+
 METRICS = {
     "macro_f1": t("macro F1", "宏平均 F1"),
     "accuracy": t("accuracy", "准确率"),
@@ -65,6 +71,13 @@ VERDICTS = {
     "better": t("better", "更好"),
     "worse": t("worse", "更差"),
     "no difference shown": t("no difference shown", "未显示差异"),
+}
+
+FAMILIES = {
+    "bert": t("Transformer encoder", "Transformer 编码器"),
+    "gru": t("recurrent network", "循环神经网络"),
+    "ensemble": t("several models as one", "多个模型合一"),
+    "tfidf-lr": t("weighted counts of characters with logistic regression", "字符加权计数与逻辑回归"),
 }
 
 STREAMS = {

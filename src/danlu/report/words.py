@@ -125,7 +125,10 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 def points(difference: float | None) -> str:
     """0.0172 -> ``+1.7``, in percentage points."""
-    return _NONE if difference is None else f"{100 * difference:+.1f}".replace("-", _MINUS)
+    if difference is None:
+        return _NONE
+    written = f"{100 * difference:+.1f}"
+    return "0.0" if written in ("+0.0", "-0.0") else written.replace("-", _MINUS)
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
@@ -146,7 +149,7 @@ def p_value(p: float | None) -> str:
         return f"= {_NONE}"
     if p < 1e-4:
         return "< 0.0001"
-    return f"= {p:.2g}" if p < 0.1 else f"= {p:.2f}"
+    return f"= {p:#.2g}" if p < 0.1 else f"= {p:.2f}"
 
 
 def milliseconds(value: float) -> str:

@@ -19,13 +19,13 @@ class PlannedFeed:
 
     Args:
         lengths: int [n]; tokens of every training text.
-        make: Makes the batch of some rows.
+        make: Makes the batch of some rows at a step.
         config: Epochs, token budget, how often to evaluate.
         seeds: The run's seeds; the ``order`` stream is used here, a position an epoch.
     """
 
     def __init__(
-        self, lengths: np.ndarray, make: Callable[[np.ndarray], Batch], config: TrainConfig, seeds: Seeds
+        self, lengths: np.ndarray, make: Callable[[np.ndarray, int], Batch], config: TrainConfig, seeds: Seeds
     ) -> None:
         self._make = make
         self._lengths = lengths
@@ -51,4 +51,4 @@ class PlannedFeed:
 
     def batch(self, step: int) -> Batch:
         """The batch of a step."""
-        return self._make(self._plan[step])
+        return self._make(self._plan[step], step)

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ from danlu.model.base import Model
 from danlu.train.checkpoint import Run, State
 from danlu.train.optimizer import OptimizerConfig, learning_rate, make_optimizer
 
-__all__ = ["Feed", "Fitted", "TrainConfig", "fit", "take_step"]
+__all__ = ["Feed", "Fitted", "TrainConfig", "Training", "fit", "take_step"]
 
 _N_REPORTS = 200
 """Points on a training curve: enough to see its shape."""
@@ -33,11 +33,9 @@ _N_REPORTS = 200
 class TrainConfig(OptimizerConfig):
     """How a model is trained."""
 
-    warm_start: Literal["none", "cooccurrence"] = "cooccurrence"
-    """What the token vectors start from: random numbers, or which tokens stand near which in the training texts."""
     epochs: int = 8
     """Passes over the training texts."""
-    batch_tokens: int = 4096
+    batch_tokens: int = 2048
     """The most tokens in a batch, padding included."""
     clip_norm: float = 1.0
     """Gradients with a larger norm are scaled down to it (Pascanu et al., 2013)."""
@@ -65,6 +63,25 @@ class Feed(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What the loop works on.
+
+    Attributes:
+        module: The module with its initial weights.
+        feed: The training data.
+        seeds: The run's seeds; the loop uses the ``dropout`` stream.
+        config: How to train.
+        evaluate: Scores the module on the validation split; ``"score"`` decides which weights are best (higher).
+    """
+
+    module: Model
+    feed: Feed
+    seeds: Seeds
+    config: TrainConfig
+    evaluate: Callable[[Model], dict[str, float]]
+
+
 @dataclass(frozen=True)
 class Fitted:
     """How a run ended.
@@ -82,30 +99,18 @@ class Fitted:
     best_score: float
 
 
-def fit(
-    model: Model,
-    feed: Feed,
-    config: TrainConfig,
-    *,
-    run: Run,
-    seeds: Seeds,
-    evaluate: Callable[[Model], dict[str, float]],
-    progress: Progress,
-) -> Fitted:
-    """Train a model from the run's last checkpoint, or from the start; it ends with the best weights found.
+def fit(work: Training, run: Run, progress: Progress) -> Fitted:
+    """Train a module from the run's last checkpoint, or from the start; it ends with the best weights found.
 
     Args:
-        model: ``forward(batch) -> Output`` and ``loss(output, batch) -> scalar``.
-        feed: The training data.
-        config: The training config.
+        work: The module, its data, and how to train it.
         run: Where checkpoints and curves go.
-        seeds: The run's seeds; the ``dropout`` stream is used here.
-        evaluate: Scores the model on the validation split; ``"score"`` decides which weights are best (higher).
         progress: Told of every step.
 
     Raises:
         DanluError: The loss or a gradient is not finite (the step is not taken), or a checkpoint cannot be written.
     """
+    model, feed, config = work.module, work.feed, work.config
     optimizer = make_optimizer(model, config)
     state = run.restore(model, optimizer)
     clock = _Clock(run, state.step, feed.n_steps, progress)
@@ -114,7 +119,7 @@ def fit(
         if state.step in feed.evaluate_after and state.evaluated < state.step:
             run.save(model, optimizer, state)
             saved_at = time.monotonic()
-            scores = _evaluate(model, evaluate, run, state)
+            scores = _evaluate(model, work.evaluate, run, state)
             progress.note(f"step {state.step}: " + " · ".join(f"{name} {value:.4f}" for name, value in scores.items()))
         if state.step == feed.n_steps or state.n_worse >= config.patience:
             break
@@ -124,7 +129,7 @@ def fit(
         clock.start()
         batch = feed.batch(state.step)
         rate = learning_rate(state.step, feed.n_steps, config)
-        torch.manual_seed(seeds.at("dropout", state.step))
+        torch.manual_seed(work.seeds.at("dropout", state.step))
         loss, norm = take_step(model, optimizer, batch, rate, config.clip_norm, state.step)
         _count(state, loss, norm, rate, feed.n_steps, run)
         clock.tick(state, batch, loss)
@@ -144,7 +149,7 @@ def take_step(
     """
     model.train()
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["rate"]
     optimizer.zero_grad(set_to_none=True)
     loss = model.loss(model(batch), batch)
     value = loss.item()

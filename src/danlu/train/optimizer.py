@@ -21,7 +21,9 @@ class OptimizerConfig(Config):
     """Share of all steps over which the learning rate rises from 0."""
     final_learning_rate: float = 0.0
     """Share of the highest learning rate that is left at the end of the cosine."""
-    weight_decay: float = 0.01
+    embedding_rate: float = 1.0
+    """The learning rate of token vectors, as a share of the others'."""
+    weight_decay: float = 0.05
     """Decoupled weight decay of matrices; biases, norms and embeddings are not decayed."""
     betas: tuple[float, float] = (0.9, 0.98)
     """Decay of the running mean of gradients and of their squares."""
@@ -30,18 +32,26 @@ class OptimizerConfig(Config):
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW with matrices decayed and everything else not.
+    """AdamW in groups: matrices, which are decayed; vectors; token vectors, with a learning rate of their own.
+
+    A group's ``"rate"`` is its learning rate as a share of the step's.
 
     Args:
-        model: Its parameters are grouped by whether they are the weight of a linear or recurrent layer.
+        model: What is trained.
         config: The optimizer's config.
     """
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
-    trained = [p for p in model.parameters() if p.requires_grad]
-    matrices = [p for p in trained if p.ndim >= 2 and id(p) not in embeddings]
-    others = [p for p in trained if p.ndim < 2 or id(p) in embeddings]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    embeddings = [parameter for parameter in trained if id(parameter) in tables]
+    matrices = [parameter for parameter in trained if parameter.ndim >= 2 and id(parameter) not in tables]
+    vectors = [parameter for parameter in trained if parameter.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay, "rate": 1.0},
+        {"params": vectors, "weight_decay": 0.0, "rate": 1.0},
+        {"params": embeddings, "weight_decay": 0.0, "rate": config.embedding_rate},
+    ]
+    used = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(used, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
 
 
 def learning_rate(step: int, n_steps: int, config: OptimizerConfig) -> float:

@@ -13,9 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from danlu.core.artifact import Artifact
 from danlu.core.progress import Progress
+from danlu.train.examples import Score
 from danlu.train.loop import take_step
 from danlu.train.optimizer import learning_rate, make_optimizer
-from danlu.train.stage import Prepared, TrainingSpec, prepare_run
+from danlu.train.prepare import Prepared, TrainingSpec, prepare_pretraining, prepare_training
 
 __all__ = ["Plan", "peak_memory", "plan_training"]
 
@@ -25,17 +26,17 @@ _PROBES = 6
 
 @dataclass(frozen=True)
 class Plan:
-    """The expected cost of a training run.
+    """The expected cost of a training run, pre-training included.
 
     Attributes:
         family: The model's family.
-        n_parameters: Trainable parameters.
+        n_parameters: Trainable parameters of the finished model.
         n_steps: Optimizer steps.
         n_tokens: Tokens over the whole run, padding left out.
         padding_share: Share of all positions that hold padding.
         flops: Floating-point operations of all steps, forward and backward.
         memory_bytes: Peak resident memory of the process.
-        seconds: Time of all steps and evaluations, if the machine stays as free as it is now.
+        seconds: Time of all steps, if the machine stays as free as it is now.
     """
 
     family: str
@@ -48,37 +49,34 @@ class Plan:
     seconds: float
 
 
-def plan_training(dataset: Artifact, spec: TrainingSpec, progress: Progress) -> Plan:
+def plan_training(dataset: Artifact, spec: TrainingSpec, score: Score, progress: Progress) -> Plan:
     """Prepare a run as training would, take a few of its steps, and extend what they cost to all.
 
     Args:
         dataset: What would be trained on.
         spec: What would be trained.
+        score: Judges the validation split.
         progress: Told that it begins.
 
     Raises:
         DataError: There is nothing to train on.
     """
     progress.stage(f"plan: {spec.model.family} on {dataset.path.name}")
-    prepared = prepare_run(dataset, spec, None)
-    feed = prepared.feed
-    sizes = np.array([feed.size(step) for step in range(feed.n_steps)])
-    by_size = np.argsort(sizes)
-    probes = by_size[np.linspace(0, feed.n_steps - 1, min(_PROBES, feed.n_steps)).round().astype(int)]
-    take_probe_step(prepared, spec, int(probes[-1]))  # the first step sets things up, and the largest needs the most
-    measured = [_measure(prepared, spec, int(step)) for step in probes]
-    seconds = np.interp(sizes, sizes[probes], [each[0] for each in measured]).sum()
-    flops = np.interp(sizes, sizes[probes], [each[1] for each in measured]).sum()
-    evaluation = _evaluation_seconds(prepared) * len(feed.evaluate_after)
+    last = prepare_training(dataset, spec, None, None, score)
+    phases = [prepare_pretraining(dataset, spec, None)] if spec.pretrain.epochs else []
+    phases.append(last)
+    costs = [_cost(phase) for phase in phases]
+    n_tokens = sum(phase.feed.n_tokens for phase in phases)
+    n_positions = sum(phase.feed.size(step) for phase in phases for step in range(phase.feed.n_steps))
     return Plan(
         family=spec.model.family,
-        n_parameters=prepared.classifier.n_parameters,
-        n_steps=feed.n_steps,
-        n_tokens=feed.n_tokens,
-        padding_share=1 - feed.n_tokens / float(sizes.sum()),
-        flops=float(flops),
+        n_parameters=last.module.n_parameters(),
+        n_steps=sum(phase.feed.n_steps for phase in phases),
+        n_tokens=n_tokens,
+        padding_share=1 - n_tokens / n_positions,
+        flops=sum(flops for _, flops in costs),
         memory_bytes=peak_memory(),
-        seconds=float(seconds + evaluation),
+        seconds=sum(seconds for seconds, _ in costs),
     )
 
 
@@ -88,26 +86,26 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def take_probe_step(prepared: Prepared, spec: TrainingSpec, step: int) -> None:
+def _cost(prepared: Prepared) -> tuple[float, float]:
+    """Seconds and operations of all steps, from a few measured ones of every size."""
+    feed = prepared.feed
+    sizes = np.array([feed.size(step) for step in range(feed.n_steps)])
+    probes = np.argsort(sizes)[np.linspace(0, feed.n_steps - 1, min(_PROBES, feed.n_steps)).round().astype(int)]
+    optimizer = make_optimizer(prepared.module, prepared.config)
+    _step(prepared, optimizer, int(probes[-1]))  # the first step sets things up, and the largest needs the most memory
+    seconds, flops = [], []
+    for step in probes.tolist():
+        started = time.perf_counter()
+        _step(prepared, optimizer, step)
+        seconds.append(time.perf_counter() - started)
+        with FlopCounterMode(display=False) as counter:
+            _step(prepared, optimizer, step)
+        flops.append(counter.get_total_flops())
+    total_seconds, total_flops = (float(np.interp(sizes, sizes[probes], each).sum()) for each in (seconds, flops))
+    return total_seconds, total_flops
+
+
+def _step(prepared: Prepared, optimizer: torch.optim.Optimizer, step: int) -> None:
     """One step of the run, on weights that nobody keeps."""
-    module = prepared.classifier.module
-    optimizer = make_optimizer(module, spec.train)
-    rate = learning_rate(0, prepared.feed.n_steps, spec.train)
-    take_step(module, optimizer, prepared.feed.batch(step), rate, spec.train.clip_norm, step)
-
-
-def _measure(prepared: Prepared, spec: TrainingSpec, step: int) -> tuple[float, float]:
-    """Seconds and operations of one step."""
-    started = time.perf_counter()
-    take_probe_step(prepared, spec, step)
-    seconds = time.perf_counter() - started
-    with FlopCounterMode(display=False) as counter:
-        take_probe_step(prepared, spec, step)
-    return seconds, float(counter.get_total_flops())
-
-
-def _evaluation_seconds(prepared: Prepared) -> float:
-    started = time.perf_counter()
-    with torch.inference_mode():
-        prepared.classifier.predict_proba(prepared.valid.texts)
-    return time.perf_counter() - started
+    rate = learning_rate(0, prepared.feed.n_steps, prepared.config)
+    take_step(prepared.module, optimizer, prepared.feed.batch(step), rate, prepared.config.clip_norm, step)

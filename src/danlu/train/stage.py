@@ -8,78 +8,45 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from pydantic import SerializeAsAny
-from tokenizers import Tokenizer
 
 from danlu.core.artifact import Artifact
-from danlu.core.batch import Batch
-from danlu.core.config import Config
-from danlu.core.files import digest_of, explained, lock, read_json, write_atomic, write_json
+from danlu.core.files import digest_of, explained, lock, read_json, write_json
 from danlu.core.progress import Progress
-from danlu.core.seeds import Seeds
 from danlu.core.workspace import Workspace
-from danlu.data.batches import Tokens, collate
 from danlu.data.stage import class_names
-from danlu.data.tokenizer import PAD, TokenizerConfig, load_tokenizer, train_tokenizer
-from danlu.model.base import FamilyConfig, Model
-from danlu.model.classifier import NeuralClassifier, build_module
-from danlu.model.init import initialise
+from danlu.model.classifier import NeuralClassifier, save_module
 from danlu.train.checkpoint import Run
-from danlu.train.examples import Examples, Score, load_examples, write_model
-from danlu.train.feed import PlannedFeed
-from danlu.train.loop import TrainConfig, fit
-from danlu.train.warmstart import cooccurrence_vectors
+from danlu.train.examples import Score, write_model
+from danlu.train.loop import fit
+from danlu.train.prepare import Prepared, TrainingSpec, prepare_pretraining, prepare_training
 
-__all__ = [
-    "Examples",
-    "Prepared",
-    "Score",
-    "TrainingSpec",
-    "load_examples",
-    "prepare_run",
-    "train_baseline",
-    "train_model",
-]
-
-
-class TrainingSpec(Config):
-    """Everything besides the data that decides what a training run makes."""
-
-    model: SerializeAsAny[FamilyConfig]
-    tokenizer: TokenizerConfig
-    train: TrainConfig
-    seed: int | None
+__all__ = ["pretrain_model", "train_model"]
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A run that is ready to take its first step.
+class _Work:
+    """A run to be carried out: what it makes, under which name, from what."""
 
-    Attributes:
-        classifier: The module with its initial weights, and its tokenizer.
-        feed: Every step's batch.
-        valid: The validation split.
-        seeds: The run's seeds.
-    """
+    kind: str
+    name: str
+    config: dict[str, Any]
+    parents: dict[str, str]
 
-    classifier: NeuralClassifier
-    feed: PlannedFeed
-    valid: Examples
-    seeds: Seeds
+    @property
+    def key(self) -> str:
+        return digest_of({"kind": self.kind, "config": self.config, "parents": self.parents})
 
 
 def train_model(
     workspace: Workspace, name: str, dataset: Artifact, spec: TrainingSpec, score: Score, progress: Progress
 ) -> Artifact:
-    """Train a neural model, or find the one that the same work made before.
+    """Train a neural classifier, pre-training it first if the spec says so, or find the one made before.
 
     Args:
         workspace: Where the run and the artifact go.
@@ -94,95 +61,82 @@ def train_model(
         DanluError: The loss is not finite, or the disk is full.
     """
     family = spec.model.family
+    pretrained = pretrain_model(workspace, name, dataset, spec, progress) if spec.pretrain.epochs else None
     progress.stage(f"train: {family} on {dataset.path.name}")
-    key = digest_of({"dataset": dataset.digest, **spec.plain()})
-    if found := workspace.with_key("model", key):
+    parents = {"dataset": dataset.digest} | ({"pretrained": pretrained.digest} if pretrained else {})
+    n_classes = len(class_names(dataset))
+
+    def prepare(folder: Path) -> Prepared:
+        return prepare_training(dataset, spec, folder, pretrained, score)
+
+    def write(folder: Path, prepared: Prepared, facts: dict[str, Any]) -> None:
+        if pretrained:
+            before = pretrained.json("training.json")
+            facts = {**facts, "seconds": facts["seconds"] + before["seconds"], "pretraining": before}
+        classifier = NeuralClassifier(prepared.module, prepared.tokenizer, n_classes)
+        write_model(folder, classifier, family, dataset, facts)
+
+    work = _Work("model", name, spec.plain() | {"family": family}, parents)
+    return _carry_out(workspace, work, prepare, write, progress)
+
+
+def pretrain_model(
+    workspace: Workspace, name: str, dataset: Artifact, spec: TrainingSpec, progress: Progress
+) -> Artifact:
+    """Train a backbone to name hidden tokens of the training texts, or find the one made before.
+
+    Args and errors as for :func:`train_model`.
+    """
+    progress.stage(f"pre-train: {spec.model.family} on {dataset.path.name}")
+
+    def prepare(folder: Path) -> Prepared:
+        return prepare_pretraining(dataset, spec, folder)
+
+    def write(folder: Path, prepared: Prepared, facts: dict[str, Any]) -> None:
+        save_module(folder, prepared.module, prepared.tokenizer)
+        write_json(folder / "training.json", facts)
+
+    config = {key: value for key, value in spec.plain().items() if key != "train"}
+    return _carry_out(
+        workspace, _Work("pretrained", name, config, {"dataset": dataset.digest}), prepare, write, progress
+    )
+
+
+def _carry_out(
+    workspace: Workspace,
+    work: _Work,
+    prepare: Callable[[Path], Prepared],
+    write: Callable[[Path, Prepared, dict[str, Any]], None],
+    progress: Progress,
+) -> Artifact:
+    """Run the loop in the run's folder, from where it stopped; then write the artifact and drop the checkpoints."""
+    if found := workspace.with_key(work.kind, work.key):
         progress.note(f"{found.path.name} is there already")
         return found
-    folder = workspace.runs / f"{name}-{family}-{key[:12]}"
+    folder = workspace.runs / f"{work.name}-{work.kind}-{work.key[:12]}"
     with lock(folder / "lock", holder=f"the run {folder.name}"):
-        prepared = prepare_run(dataset, spec, folder)
-        module, feed = prepared.classifier.module, prepared.feed
-        _begin(folder, key, spec, dataset, prepared.seeds, progress)
-        progress.note(f"{module.n_parameters():,} parameters · {feed.n_steps:,} steps")
-
-        def evaluate(trained: Model) -> dict[str, float]:
-            classifier = NeuralClassifier(trained, prepared.classifier.tokenizer, prepared.classifier.n_classes)
-            return score(prepared.valid.labels, classifier.predict_proba(prepared.valid.texts))
-
-        run = Run(folder, progress)
-        fitted = fit(module, feed, spec.train, run=run, seeds=prepared.seeds, evaluate=evaluate, progress=progress)
-        facts = {**_timing(folder), **asdict(fitted), "n_parameters": module.n_parameters()}
+        prepared = prepare(folder)
         commitments = prepared.seeds.commitments()
+        _begin(folder, work, commitments, progress)
+        n_parameters = prepared.module.n_parameters()
+        progress.note(f"{n_parameters:,} parameters · {prepared.feed.n_steps:,} steps")
+        run = Run(folder, progress)
+        fitted = fit(prepared, run, progress)
+        facts = {**_timing(folder), **asdict(fitted), "n_parameters": n_parameters}
         with workspace.create(
-            "model", name, key=key, config=spec.plain(), parents={"dataset": dataset.digest}, commitments=commitments
+            work.kind, work.name, key=work.key, config=work.config, parents=work.parents, commitments=commitments
         ) as draft:
-            write_model(draft.folder, prepared.classifier, family, dataset, facts)
-            shutil.copyfile(folder / "metrics.jsonl", draft.folder / "metrics.jsonl")
+            write(draft.folder, prepared, facts)
+            shutil.copyfile(run.metrics, draft.folder / "metrics.jsonl")
         shutil.rmtree(run.checkpoints)
     return draft.artifact
 
 
-def prepare_run(dataset: Artifact, spec: TrainingSpec, folder: Path | None) -> Prepared:
-    """Everything that comes before the first step.
-
-    Args:
-        dataset: What to train on.
-        spec: The model, its tokenizer and its training.
-        folder: The run's folder, where seeds and tokenizer are kept from one process to the next; None keeps nothing.
-
-    Raises:
-        DataError: There is nothing to train on.
-    """
-    classes = class_names(dataset)
-    train, valid = (load_examples(dataset, split, classes) for split in ("train", "valid"))
-    seeds = _kept_seeds(folder, spec.seed)
-    tokenizer = _kept_tokenizer(folder, train.texts, spec.tokenizer)
-    module = build_module(spec.model, tokenizer, len(classes))
-    initialise(module, seeds)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    classifier = NeuralClassifier(module.to(device), tokenizer, len(classes))
-    tokens = classifier.encode(train.texts)
-    if spec.train.warm_start == "cooccurrence":
-        _warm_start(module, tokens, seeds)
-
-    def make(rows: np.ndarray) -> Batch:
-        return collate(tokens, rows, PAD, train.labels).to(device)
-
-    return Prepared(classifier, PlannedFeed(tokens.lengths, make, spec.train, seeds), valid, seeds)
-
-
-def _warm_start(module: Model, tokens: Tokens, seeds: Seeds) -> None:
-    """Replace the drawn token vectors by those of the training texts' co-occurrences, at the same scale."""
-    weight = module.embedding.weight.weight
-    vectors = cooccurrence_vectors(tokens, *weight.shape, float(weight.std()), seeds.at("init", "cooccurrence"))
-    with torch.no_grad():
-        weight.copy_(torch.from_numpy(vectors))
-
-
-def _kept_seeds(folder: Path | None, seed: int | None) -> Seeds:
-    if folder is None:
-        return Seeds.new(seed)
-    path = folder / "seeds.json"
-    if not path.exists():
-        Seeds.new(seed).save(path)
-    return Seeds.load(path)
-
-
-def _kept_tokenizer(folder: Path | None, texts: list[str], config: TokenizerConfig) -> Tokenizer:
-    if folder is None:
-        return train_tokenizer(texts, config)
-    path = folder / "tokenizer.json"
-    if not path.exists():
-        write_atomic(path, train_tokenizer(texts, config).to_str(pretty=True).encode())
-    return load_tokenizer(path)
-
-
-def _begin(folder: Path, key: str, spec: TrainingSpec, dataset: Artifact, seeds: Seeds, progress: Progress) -> None:
+def _begin(folder: Path, work: _Work, commitments: dict[str, str], progress: Progress) -> None:
     """Write what the run is and its commitments before step 0; on a later start, take up its number of threads."""
     path = folder / "run.json"
     if not path.exists():
-        facts = {"key": key, "dataset": dataset.digest, "spec": spec.plain(), "commitments": seeds.commitments()}
+        facts = {**asdict(work), "key": work.key, "commitments": commitments}
         write_json(path, {**facts, "n_threads": torch.get_num_threads()})
     n_threads = int(read_json(path)["n_threads"])
     if n_threads != torch.get_num_threads():

@@ -14,8 +14,8 @@ class TokenEmbedding(nn.Module):
     Args:
         vocab_size: Tokens V.
         d_model: Width D.
-        mask_token: The id that stands for a token not shown.
-        token_dropout: Share of tokens not shown in training.
+        mask_token: The id that stands for a hidden token.
+        token_dropout: Share of tokens hidden in training.
         dropout: Share of channels dropped in training.
     """
 
@@ -23,7 +23,7 @@ class TokenEmbedding(nn.Module):
         super().__init__()
         self.mask_token = mask_token
         self.token_dropout = token_dropout
-        self.weight = nn.Embedding(vocab_size, d_model)
+        self.tokens = nn.Embedding(vocab_size, d_model)
         self.norm = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
 
@@ -32,5 +32,5 @@ class TokenEmbedding(nn.Module):
         if self.training and self.token_dropout:
             hidden_BT = torch.rand(tokens_BT.shape, device=tokens_BT.device) < self.token_dropout
             tokens_BT = tokens_BT.masked_fill(hidden_BT, self.mask_token)
-        embedded: torch.Tensor = self.dropout(self.norm(self.weight(tokens_BT)))
+        embedded: torch.Tensor = self.dropout(self.norm(self.tokens(tokens_BT)))
         return embedded
