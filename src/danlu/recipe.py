@@ -80,10 +80,7 @@ class Loaded:
         size = self.recipe.model.size
         derived = Layer(_derived(family, size), {})
         model = Layer({"model": {"family": family, "size": size}}, {})
-        layers = [
-            Layer({k: v for k, v in y.values.items() if k not in ("model", "pretrain", "train")}, {})
-            for y in self.layers
-        ]
+        shared = [{k: v for k, v in layer.values.items() if k not in _OWN_SECTIONS} for layer in self.layers]
         return resolve(schema(family), [derived, *(Layer(values, {}) for values in shared), model]).config
 
 

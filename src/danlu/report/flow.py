@@ -114,7 +114,7 @@ def length_histograms(splits: Mapping[str, Any]) -> Markup:
             note = f"{low}–{high}: {integer(count)} ({percent(count / facts['n'])})"
             parts.append(rect(at + 0.5, base - height, x(shown_high) - at - 1, height, f"split {name}", note=note))
     bottom = row * len(present) - 6
-    parts += [text(x(value), bottom + 16, integer(value), "tick", "middle") for value in ticks(0, ends[-2] * 0.86, 5)]
+    parts += [text(x(value), bottom + 16, integer(value), "tick", "middle") for value in ticks(0, ends[-2] * 0.68, 4)]
     beyond = f"≥{integer(edges[-2])}" if edges[-1] > ends[-1] else integer(ends[-1])
     parts.append(text(right, bottom + 16, t("{n} characters", "{n} 字符", n=beyond), "tick", "end"))
     return picture(_WIDTH, bottom + 24, parts, t("Text lengths by split", "各划分的文本长度"))

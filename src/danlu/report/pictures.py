@@ -153,7 +153,7 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
     for row, counts in enumerate(matrix):
         total = sum(counts)
         y = top + cell * row
-        parts.append(text(left - 10, y + cell / 2 + 4, clip(names[row], 13), "name", "end"))
+        parts.append(text(left - 10, y + cell / 2 + 4, clip(names[row], 11), "name", "end"))
         if cell >= 18:
             parts.append(text(left + cell * (row + 0.5), top - 12, clip(names[row], columns), "name", "middle"))
         for column, count in enumerate(counts):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from danlu.core import files
@@ -81,6 +81,7 @@ json_values = st.recursive(
 ).filter(lambda value: "\\ud" not in ascii(value))
 
 
+@settings(max_examples=50)
 @given(json_values)
 def test_a_digest_survives_a_round_trip_through_a_file(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
     path = tmp_path_factory.mktemp("json") / "value.json"

@@ -61,7 +61,8 @@ def make_texts(n: int, classes: Sequence[str]) -> tuple[list[str], list[str]]:
     rng = np.random.default_rng(3)
     characters = list("质量很好差退货了快递慢服务态度一般值得推荐便宜屏幕电池声音包装破损房间干净早餐位置书内容翻译印刷")
     texts = ["".join(rng.choice(characters, size=int(size))) for size in 6 + rng.gamma(1.5, 25, n).astype(int)]
-    texts[:6] = [HOSTILE, "", "，，，。。。！！！", texts[7], "联系我 13812345678 或者 a@b.cn，谢谢", texts[9] + "啊"]
+    texts[:6] = [HOSTILE, "", "，，，。。。！！！", texts[7], "联系我 13812345678 或者 a@b.cn，谢谢", texts[9]]
+    texts[11] = HOSTILE
     return texts, [classes[index] for index in rng.integers(len(classes), size=n)]
 
 
@@ -76,12 +77,14 @@ def make_dataset(workspace: Workspace, texts: list[str], labels: list[str]) -> A
     return draft.artifact
 
 
-def make_entry(workspace: Workspace, dataset: Artifact, family: str, classes: list[str], skill: float) -> Entry:
+def make_entry(workspace: Workspace, dataset: Artifact, family: str, classes: list[str], skill: float, first: bool) -> Entry:
     """A model that answers the test split as well as its skill lets it."""
     rng = np.random.default_rng(len(family))
     facts: dict[str, Any] = {"seconds": 3.25, "best_score": 0.849, "n_parameters": 412_345}
     curve: list[dict[str, Any]] = []
-    if family != "tfidf-lr":
+    if family == "ensemble":
+        facts |= {"weights": {"bert": 0.71, "tfidf-lr": 0.33}}
+    elif family != "tfidf-lr":
         facts |= {"seconds": 183.4, "n_tokens": 4_812_345, "n_positions": 5_012_000, "step": 900, "n_steps": 1200}
         facts |= {"best_step": 750, "best_score": 0.8731, "n_parameters": 1_234_567}
         for step in range(6, 901, 6):
@@ -91,7 +94,7 @@ def make_entry(workspace: Workspace, dataset: Artifact, family: str, classes: li
                 score = 0.88 - 0.18 * np.exp(-step / 200)
                 loss = 0.36 + 0.3 * np.exp(-step / 150) + 0.0002 * step
                 curve.append({"step": step, "valid": {"score": score, "accuracy": score + 0.002, "loss": loss}})
-    name = "reviews" if family == "bert" else f"reviews-{family}"
+    name = "reviews" if first else f"reviews-{family}"
     commitments = Seeds.new(1).commitments() if curve else {}
     parents = {"dataset": dataset.digest}
     with workspace.create(
@@ -123,7 +126,7 @@ def make_evaluation(
         with PredictionWriter(draft.folder / "predictions.parquet", classes) as writer:
             n_chars = np.array([len(text) for text in texts])
             writer.write(ids, labels, probabilities, n_chars, 0.5 + n_chars / 60)
-        config = EvaluateConfig(bootstrap=200)
+        config = EvaluateConfig(bootstrap=100)
         facts = evaluate_predictions(draft.folder / "predictions.parquet", config, np.random.default_rng(0))
         facts |= {"family": family, "alone_ms": {"n": 200, "p50": 4.12, "p95": 6.2}}
         add_texts(facts, dict(zip(ids, texts, strict=True)))
@@ -138,15 +141,16 @@ def add_texts(facts: dict[str, Any], texts: dict[str, str]) -> None:
             example["text"] = texts[example["id"]]
 
 
-def make_comparison(workspace: Workspace, dataset: Artifact, entries: list[Entry]) -> Artifact:
+def make_comparison(
+    workspace: Workspace, dataset: Artifact, families: Sequence[str], entries: list[Entry]
+) -> Artifact:
     """The real comparison; without a second model there is nothing in it."""
     table = pq.read_table(dataset.path / "test.parquet")
     texts = dict(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
-    families = FAMILIES[: len(entries)]
     pairs = zip(families, entries, strict=True)
     paths = {family: entry.evaluation.path / "predictions.parquet" for family, entry in pairs}
     baseline = families[min(1, len(families) - 1)]
-    facts = compare_with_baseline(paths, baseline, EvaluateConfig(bootstrap=200), np.random.default_rng(0))
+    facts = compare_with_baseline(paths, baseline, EvaluateConfig(bootstrap=100), np.random.default_rng(0))
     for model in facts["models"]:
         add_texts(model, texts)
     with workspace.create("comparison", "reviews", key="c", config={}, parents={}) as draft:
@@ -157,7 +161,7 @@ def make_comparison(workspace: Workspace, dataset: Artifact, entries: list[Entry
 def make_run(
     root: Path,
     *,
-    n_entries: int = 3,
+    families: Sequence[str] = FAMILIES[:3],
     classes: Sequence[str] = ("负面", "正面"),
     skills: Sequence[float] = (3.4, 2.4, 2.7, 2.2),
     planned: bool = True,
@@ -166,12 +170,12 @@ def make_run(
     """A whole run."""
     workspace = Workspace(root / "danlu-workspace")
     names = sorted(classes)
-    dataset = make_dataset(workspace, *(records or make_texts(900, names)))
+    dataset = make_dataset(workspace, *(records or make_texts(600, names)))
     entries = [
-        make_entry(workspace, dataset, family, names, skills[index])
-        for index, family in enumerate(FAMILIES[:n_entries])
+        make_entry(workspace, dataset, family, names, skills[index], index == 0)
+        for index, family in enumerate(families)
     ]
-    comparison = make_comparison(workspace, dataset, entries)
+    comparison = make_comparison(workspace, dataset, families, entries)
     compared = comparison.json("comparison.json")
     gate: dict[str, Any] = {"passed": False, "metric": "macro_f1", "alpha": 0.05, "baseline": compared["baseline"]}
     gate |= {"difference": None, "low": None, "high": None, "p": None}
@@ -195,5 +199,13 @@ def make_run(
 
 @pytest.fixture(scope="session")
 def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
-    """A factory of whole runs, each in a workspace of its own."""
-    return lambda **wanted: make_run(tmp_path_factory.mktemp("run"), **wanted)
+    """A factory of whole runs, each in a workspace of its own; the same wishes give the same run."""
+    made: dict[str, Run] = {}
+
+    def run_of(**wanted: Any) -> Run:
+        key = repr(sorted(wanted.items()))
+        if key not in made:
+            made[key] = make_run(tmp_path_factory.mktemp("run"), **wanted)
+        return made[key]
+
+    return run_of

@@ -4,7 +4,7 @@
   if ((navigator.languages && navigator.languages[0] || navigator.language || "").slice(0, 2) === "zh") zh.checked = true;
   document.querySelectorAll(".choice").forEach(function (choice) { choice.addEventListener("change", tell); });
   addEventListener("beforeprint", function () {
-    document.querySelectorAll("details").forEach(function (details) { details.open = true; });
+    document.querySelectorAll("details.print").forEach(function (details) { details.open = true; });
   });
   tell();
 })();
