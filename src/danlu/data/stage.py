@@ -6,7 +6,7 @@ exactly one), and ``summary.json``: what was done, how much was dropped and why,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +33,7 @@ class DataConfig(Config):
 
     source: str | list[str]
     """A file, a folder, a glob or a list of them, from the recipe's folder on; or ``sample:NAME``."""
-    columns: dict[str, str] = {"text": "text", "label": "label"}
+    columns: Mapping[str, str] = {"text": "text", "label": "label"}
     """Role -> the column of the source that plays it."""
     clean: CleanConfig = CleanConfig()
     """What is repaired, masked and dropped."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from danlu.core.config import Config
@@ -19,16 +21,23 @@ SPECIAL = ("<pad>", "<unk>", "<cls>", "<sep>", "<mask>")
 PAD, MASK = SPECIAL.index("<pad>"), SPECIAL.index("<mask>")
 
 
+_RARE = 3
+"""Characters seen less often than this get no token of their own in ``char-bpe``; their bytes stand for them."""
+_LONGEST = 16
+"""The most characters of a token: words, not whole phrases learnt by heart."""
+
+
 class TokenizerConfig(Config):
     """How text becomes tokens."""
 
-    kind: Literal["bpe", "char"] = "bpe"
-    """``bpe``: byte-level byte-pair encoding (no text is unknown to it); ``char``: one token a character."""
-    vocab_size: int = 6000
+    kind: Literal["char-bpe", "bpe", "char"] = "char-bpe"
+    """``char-bpe``: byte-pair encoding over characters, bytes for rare ones; best for Chinese. ``bpe``: over bytes (no
+    text is unknown to either). ``char``: one token a character."""
+    vocab_size: int = Field(6000, ge=300)
     """The most tokens that the vocabulary may hold, special tokens included."""
 
 
-def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
+def train_tokenizer(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
     """Learn a vocabulary.
 
     Args:
@@ -38,26 +47,56 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     Raises:
         DataError: There is no text to learn from.
     """
-    if config.kind == "bpe":
-        tokenizer = Tokenizer(models.BPE(unk_token=None))
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        trainer: trainers.Trainer = trainers.BpeTrainer(
-            vocab_size=config.vocab_size,
-            special_tokens=list(SPECIAL),
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-            show_progress=False,
-        )
-    else:
-        tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))  # noqa: S106 - a token of text, not a secret
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-        tokenizer.decoder = decoders.Fuse()
-        trainer = trainers.WordLevelTrainer(
-            vocab_size=config.vocab_size, special_tokens=list(SPECIAL), show_progress=False
-        )
-    tokenizer.train_from_iterator(texts, trainer)
-    if tokenizer.get_vocab_size() <= len(SPECIAL):
+    if not any(texts):
         raise DataError("no text to learn a vocabulary from", advice="danlu data shows what was dropped, and why")
+    learn = {"char-bpe": _char_bpe, "bpe": _byte_bpe, "char": _char}[config.kind]
+    tokenizer = learn(texts, config.vocab_size)
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def _char_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    counts = Counter(character for text in texts for character in text)
+    frequent = [character for character, count in counts.most_common() if count >= _RARE]
+    byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
+    special = [*SPECIAL, *byte_tokens]
+    # A third of the vocabulary at least is left for pairs.
+    n_characters = min(len(frequent), max(1, 2 * (vocab_size - len(special)) // 3))
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))  # noqa: S106 - a token of text
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\p{P}\p{S}]|[A-Za-z]+|[0-9]+|\s+"), "isolated")
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=special,
+        limit_alphabet=n_characters,
+        max_token_length=_LONGEST,
+        min_frequency=_RARE,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _byte_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _char(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))  # noqa: S106 - a token of text, not a secret
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    trainer = trainers.WordLevelTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL), show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
 
@@ -68,9 +107,11 @@ def load_tokenizer(path: Path) -> Tokenizer:
         CorruptError: It is not one.
     """
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower
         raise CorruptError(f"not a tokenizer: {error}", where=str(path)) from error
+    tokenizer.encode_special_tokens = True  # a text that says "<mask>" means these characters
+    return tokenizer
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str], max_len: int) -> Tokens:

@@ -11,6 +11,7 @@ from torch import nn
 
 from danlu.core.batch import Batch, Output
 from danlu.core.config import Config
+from danlu.model.layers.embedding import TokenEmbedding
 from danlu.model.layers.heads import Head
 
 __all__ = ["FamilyConfig", "Model"]
@@ -31,6 +32,8 @@ class FamilyConfig(Config):
     """The dial that derives the rest; every derived value can be given instead."""
     from_: Literal["scratch"] = Field("scratch", alias="from")
     """What the weights start from."""
+    embedding_from: Literal["cooccurrence", "random"] = "cooccurrence"
+    """What the token vectors start from: which tokens stand near which in the training texts, or random numbers."""
     max_len: int = Field(128, gt=1)
     """The most tokens of a text that the model sees: the first half and the last half of a longer one."""
 
@@ -44,11 +47,13 @@ class Model(nn.Module, ABC):
     Attributes:
         Config: The family's config class.
         config: What the model was made with.
+        embedding: Tokens to vectors.
         head: What answers the task.
     """
 
     Config: ClassVar[type[FamilyConfig]]
     config: FamilyConfig
+    embedding: TokenEmbedding
     head: Head
 
     @abstractmethod

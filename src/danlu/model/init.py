@@ -13,17 +13,17 @@ from torch import nn
 
 from danlu.core.seeds import Seeds
 
-__all__ = ["initialise"]
+__all__ = ["EMBEDDING_STD", "initialise"]
 
-_EMBEDDING_STD = 0.02
+EMBEDDING_STD = 0.05
+"""Of token vectors: larger than BERT's 0.02, because they also score the tokens and so set the scale of its logits."""
 
 
 def initialise(model: nn.Module, seeds: Seeds) -> None:
     """Set every parameter.
 
-    Matrices: normal with standard deviation 1/sqrt(fan-in) (LeCun et al., 1998). Embeddings: normal, 0.02 (Devlin et
-    al., 2019). Vectors: ones for the scale of a norm, zeros for every bias. A parameter whose module sets
-    ``zero_init`` starts at zero.
+    Matrices: normal with standard deviation 1/sqrt(fan-in) (LeCun et al., 1998). Embeddings: normal,
+    ``EMBEDDING_STD``. Vectors: ones for the scale of a norm, zeros for every bias.
 
     Args:
         model: The model; it is changed in place.
@@ -35,10 +35,8 @@ def initialise(model: nn.Module, seeds: Seeds) -> None:
                 full_name = f"{module_name}.{name}" if module_name else name
                 if parameter.ndim < 2:
                     parameter.fill_(1.0 if isinstance(module, nn.LayerNorm) and name == "weight" else 0.0)
-                elif getattr(module, "zero_init", False):
-                    parameter.zero_()
                 else:
                     embedding = isinstance(module, nn.Embedding | nn.EmbeddingBag)
-                    std = _EMBEDDING_STD if embedding else 1 / math.sqrt(parameter[0].numel())
+                    std = EMBEDDING_STD if embedding else 1 / math.sqrt(parameter[0].numel())
                     generator = torch.Generator().manual_seed(seeds.at("init", full_name))
                     parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)

@@ -88,7 +88,8 @@ def _refused(facts: Facts) -> Iterator[Advice]:
     yield Advice(
         t("Make the model clearly better, or test on more texts", "让模型明显更好，或用更多文本考核"),
         t(
-            "A true difference of {d} points would need about {m} test texts to be shown four times in five; there are {n}.",
+            "If {d} points is the true difference, it takes about {m} test texts to show it four times in five; "
+            "there are {n}.",
             "若真实差异为 {d} 个百分点，约需 {m} 条测试文本才能在五次中有四次显示出来；现有 {n} 条。",
             d=points(gate["difference"]),
             m=integer(float(f"{needed:.2g}")),
@@ -120,7 +121,8 @@ def _overfitted(facts: Facts) -> Iterator[Advice]:
     yield Advice(
         t("Hold the model back, or give it more text", "加强正则化，或增加文本"),
         t(
-            "The validation loss rose from {low} to {last} while training went on; the weights kept are from before the end.",
+            "The validation loss rose from {low} to {last} while training went on; "
+            "the weights kept are from before the end.",
             "训练继续时，验证损失从 {low} 升到 {last}；保留的是此前的权重。",
             low=decimal(min(losses)),
             last=decimal(losses[-1]),

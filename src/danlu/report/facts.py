@@ -53,6 +53,11 @@ class ModelFacts:
         found: Mapping[str, Any] = self.evaluation["metrics"][name]
         return found
 
+    def worked(self, name: str) -> int:
+        """The sum of ``step``, ``n_tokens`` or ``n_positions`` over pre-training, where there was any, and training."""
+        phases = [self.training, self.training.get("pretraining", {})]
+        return sum(int(phase.get(name, 0)) for phase in phases)
+
 
 @dataclass(frozen=True)
 class Facts:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from danlu.report.svg import Linear, line, path, picture, rect, text, ticks
 from danlu.report.terms import SPLITS, STEPS
-from danlu.report.words import Text, integer, marked, percent, t
+from danlu.report.words import integer, marked, percent, t
 
 __all__ = ["funnel", "length_histograms", "similarity_histogram"]
 
@@ -44,9 +44,9 @@ def funnel(summary: Mapping[str, Any]) -> Markup:
         parts.append(path(_turn(edge, y, off, bend, x_end), "dropped"))
         middle = y + bend + off / 2
         name = STEPS.get(step["step"]) or t("{s}", "{s}", s=marked(step["step"]))
-        parts.append(text(x_end + 8, middle - 2, t("−{n} {name}", "−{n} {name}", n=integer(n_dropped), name=name), "name"))
-        share = percent(n_dropped / n_read)
-        parts.append(text(x_end + 8, middle + 13, t("{p} of what was read", "占读入的 {p}", p=share), "tick"))
+        dropped = t("−{n} {name}", "−{n} {name}", n=integer(n_dropped), name=name)
+        share = t("{p} of what was read", "占读入的 {p}", p=percent(n_dropped / n_read))
+        parts += [text(x_end + 8, middle - 2, dropped, "name"), text(x_end + 8, middle + 13, share, "tick")]
         y, now = y + height, after
     parts += [
         rect(left, y - 1, now, 30, "stream"),
@@ -107,9 +107,7 @@ def length_histograms(splits: Mapping[str, Any]) -> Markup:
             text(left - 10, base - 1, integer(facts["n"]), "tick", "end"),
             line(left, base, right, base, "grid"),
         ]
-        for count, low, high, shown_low, shown_high in zip(
-            counts, edges, edges[1:], ends, ends[1:], strict=False
-        ):
+        for count, low, high, shown_low, shown_high in zip(counts, edges, edges[1:], ends, ends[1:], strict=False):
             at, height = x(shown_low), base - y(count / facts["n"])
             note = f"{low}–{high}: {integer(count)} ({percent(count / facts['n'])})"
             parts.append(rect(at + 0.5, base - height, x(shown_high) - at - 1, height, f"split {name}", note=note))
@@ -141,6 +139,7 @@ def similarity_histogram(leak: Mapping[str, Any]) -> Markup:
     parts.append(line(left, bottom, right, bottom, "grid"))
     parts += [text(x(value), bottom + 16, f"{value:.2f}", "tick", "middle") for value in edges[::2]]
     mark = x(leak["threshold"])
-    label: Text = t("a leak from here on", "由此起算泄漏")
-    parts += [line(mark, top - 8, mark, bottom, "mark"), text(mark + 5, top - 6, label, "tick")]
-    return picture(_WIDTH, bottom + 24, parts, t("Similarity of held-out texts to lower splits", "留出文本与其他划分的相似度"))
+    begins = t("a leak from here on", "由此起算泄漏")
+    parts += [line(mark, top - 8, mark, bottom, "mark"), text(mark + 5, top - 6, begins, "tick")]
+    label = t("Similarity of held-out texts to lower splits", "留出文本与其他划分的相似度")
+    return picture(_WIDTH, bottom + 24, parts, label)

@@ -13,7 +13,12 @@ def headline(facts: Facts) -> Text:
     ours, gate = code(facts.ours.label), facts.gate
     if facts.ours.against is None:
         value = percent(facts.ours.metric("macro_f1")["value"])
-        return t("{m} reaches a macro F1 of {v}; nothing was compared with it", "{m} 的宏平均 F1 为 {v}，未与任何模型比较", m=ours, v=value)
+        return t(
+            "{m} reaches a macro F1 of {v}; nothing was compared with it",
+            "{m} 的宏平均 F1 为 {v}，未与任何模型比较",
+            m=ours,
+            v=value,
+        )
     if gate["passed"]:
         gain = points(gate["difference"]).lstrip("+")
         return t("{m} beats the simple baseline by {d} points", "{m} 比简单基线高 {d} 个百分点", m=ours, d=gain)

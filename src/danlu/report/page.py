@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from danlu.core.artifact import Artifact
@@ -28,7 +28,8 @@ _LONGEST_SHOWN = 360
 
 def report_page(facts: Facts) -> str:
     """The report as one page."""
-    return _html("report.html").render(
+    return _render(
+        "report.html",
         facts=facts,
         headline=headline(facts),
         finding=finding(facts),
@@ -42,9 +43,8 @@ def report_page(facts: Facts) -> str:
 
 def model_card(facts: Facts) -> str:
     """The model card as Markdown, in English and then in Chinese."""
-    environment = _environment(autoescape=False)
-    environment.filters["md"] = words.unmarked
-    return environment.get_template("card.md").render(
+    return _render(
+        "card.md",
         facts=facts,
         headline=headline(facts),
         finding=finding(facts),
@@ -60,7 +60,8 @@ def data_page(dataset: Artifact) -> str:
     """The data card as one page."""
     summary = dataset.json("summary.json")
     examples = dropped_examples(dataset.path / "dropped.parquet", summary["dropped"], _EXAMPLES_OF_A_REASON)
-    return _html("data.html").render(
+    return _render(
+        "data.html",
         dataset=dataset,
         summary=summary,
         settings=list(leaves(dataset.config)),
@@ -71,21 +72,19 @@ def data_page(dataset: Artifact) -> str:
 
 def _reasons(dropped: Mapping[str, int]) -> Text:
     """How many records were dropped for each reason, in a line."""
-    found = [(terms.REASONS.get(name) or t("{r}", "{r}", r=words.marked(name)), integer(n)) for name, n in dropped.items()]
-    if not found:
+    if not dropped:
         return t("none", "无")
-    listed = [(Markup("{} {}").format(n, text.en), Markup("{} {}").format(text.zh, n)) for text, n in found]
-    return Text(Markup("; ").join(en for en, _ in listed), Markup("；").join(zh for _, zh in listed))
+    listed = [
+        t("{n} {reason}", "{reason} {n}", n=integer(n), reason=terms.REASONS.get(name) or words.marked(name))
+        for name, n in dropped.items()
+    ]
+    return Text(Markup("; ").join(text.en for text in listed), Markup("；").join(text.zh for text in listed))
 
 
-def _html(name: str) -> Any:
-    return _environment(autoescape=True).get_template(name)
-
-
-def _environment(*, autoescape: bool) -> Environment:
+def _render(template: str, **values: Any) -> str:
     environment = Environment(
         loader=PackageLoader("danlu.report"),
-        autoescape=autoescape,
+        autoescape=select_autoescape(("html",)),  # Markdown is escaped value by value
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -94,7 +93,8 @@ def _environment(*, autoescape: bool) -> Environment:
     environment.globals |= {name: getattr(words, name) for name in words.__all__}
     environment.globals |= {name: getattr(terms, name) for name in terms.__all__}
     environment.globals["excerpt"] = _excerpt
-    return environment
+    environment.filters["md"] = words.unmarked
+    return str(environment.get_template(template).render(values))
 
 
 def _excerpt(text: str, n_chars: int = _LONGEST_SHOWN) -> str:

@@ -14,6 +14,7 @@ from danlu.report.words import Text, decimal, integer, percent, t
 __all__ = ["Row", "confusion", "forest", "loss_curves", "reliability", "score_curve"]
 
 _WIDTH = 420.0
+_MANY_CLASSES = 12
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,10 @@ def forest(
     bottom = top + step * len(rows)
     parts = []
     for value in ticks(x.low, x.high, 4):
-        parts += [line(x(value), top, x(value), bottom, "grid"), text(x(value), bottom + 16, write(value), "tick", "middle")]
+        parts += [
+            line(x(value), top, x(value), bottom, "grid"),
+            text(x(value), bottom + 16, write(value), "tick", "middle"),
+        ]
     if mark is not None:
         parts.append(line(x(mark), top, x(mark), bottom, "mark"))
     for index, row in enumerate(rows):
@@ -116,7 +120,10 @@ def _curves(
     x, y = Linear(0, last, left, right), Linear(low - margin, high + margin, bottom, top)
     parts = []
     for value in ticks(y.low, y.high, 4):
-        parts += [line(left, y(value), right, y(value), "grid"), text(left - 7, y(value) + 4, write(value), "tick", "end")]
+        parts += [
+            line(left, y(value), right, y(value), "grid"),
+            text(left - 7, y(value) + 4, write(value), "tick", "end"),
+        ]
     parts += [text(x(step), bottom + 17, integer(step), "tick", "middle") for step in ticks(0, last * 0.96, 4)]
     parts.append(text(right, bottom + 17, t("steps", "步"), "tick", "end"))
     if baseline is not None:
@@ -125,10 +132,8 @@ def _curves(
             text(right, y(baseline) - 6, t("simple baseline", "简单基线"), "tick", "end"),
         ]
     parts.append(line(x(best_step), top - 4, x(best_step), bottom, "best"))
-    late = best_step > 0.5 * last
-    parts.append(
-        text(x(best_step) + (-5 if late else 5), top - 8, t("weights kept", "保留的权重"), "tick", "end" if late else "start")
-    )
+    shift, anchor = (-5, "end") if best_step > 0.5 * last else (5, "start")
+    parts.append(text(x(best_step) + shift, top - 8, t("weights kept", "保留的权重"), "tick", anchor))
     for style, _, points in series:
         parts.append(polyline([(x(step), y(value)) for step, value in points], f"curve {style}"))
         if len(points) <= 40:
@@ -136,7 +141,10 @@ def _curves(
     if len(series) > 1:
         at = left + 2
         for style, name, _ in series:
-            parts += [line(at, bottom + 34, at + 18, bottom + 34, f"curve {style}"), text(at + 24, bottom + 38, name, "tick")]
+            parts += [
+                line(at, bottom + 34, at + 18, bottom + 34, f"curve {style}"),
+                text(at + 24, bottom + 38, name, "tick"),
+            ]
             at += 110
     return picture(_WIDTH, bottom + (44 if len(series) > 1 else 24), parts, label)
 
@@ -146,35 +154,44 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
     n = len(names)
     cell, top = min((_WIDTH - 106.0) / n, 116.0), 46.0
     left = 104.0 + (_WIDTH - 106.0 - cell * n) / 2.5
-    shown = cell >= 26
-    columns = max(int(cell / 6.4), 2)
     middle = left + cell * n / 2
-    parts = [text(middle, 13, t("predicted", "预测为"), "axis", "middle"), text(left - 10, top - 12, t("true", "实际为"), "axis", "end")]
+    parts = [
+        rect(left, top, cell * n, cell * n, "cell"),
+        text(middle, 13, t("predicted", "预测为"), "axis", "middle"),
+        text(left - 10, top - 12, t("true", "实际为"), "axis", "end"),
+    ]
     for row, counts in enumerate(matrix):
         total = sum(counts)
         y = top + cell * row
-        parts.append(text(left - 10, y + cell / 2 + 4, clip(names[row], 11), "name", "end"))
-        if cell >= 18:
-            parts.append(text(left + cell * (row + 0.5), top - 12, clip(names[row], columns), "name", "middle"))
+        if cell >= 12:
+            parts.append(text(left - 10, y + cell / 2 + 4, clip(names[row], 11), "name", "end"))
+        if cell >= 26:
+            above = clip(names[row], int(cell / 6.4))
+            parts.append(text(left + cell * (row + 0.5), top - 12, above, "name", "middle"))
         for column, count in enumerate(counts):
-            share = count / total if total else 0.0
-            x = left + cell * column
+            if count == 0 and n > _MANY_CLASSES:
+                continue  # a large matrix is mostly empty, and its page would grow with the square
+            note = f"{names[row]} → {names[column]}: {integer(count)} / {integer(total)}"
             style = "hit" if row == column else "miss"
-            note = f"{names[row]} → {names[column]}: {integer(count)} / {integer(total)} = {percent(share)}"
-            parts.append(rect(x + 1, y + 1, cell - 2, cell - 2, "cell"))
-            parts.append(rect(x + 1, y + 1, cell - 2, cell - 2, style, note=note, opacity=0.06 + 0.84 * share))
-            if shown:
-                ink = "value onfill" if share > 0.55 else "value"
-                two = cell >= 42
-                parts.append(text(x + cell / 2, y + cell / 2 + (0 if two else 4), integer(count), ink, "middle"))
-                if two:
-                    small = "tick onfill" if share > 0.55 else "tick"
-                    parts.append(text(x + cell / 2, y + cell / 2 + 15, percent(share), small, "middle"))
+            parts += _cell(left + cell * column, y, cell, count, count / total if total else 0.0, style, note)
     return picture(_WIDTH, top + cell * n + 4, parts, t("Confusion matrix", "混淆矩阵"))
 
 
+def _cell(x: float, y: float, size: float, count: int, share: float, style: str, note: str) -> list[Markup]:
+    gap = min(1.0, size / 12)
+    side = size - 2 * gap
+    parts = [rect(x + gap, y + gap, side, side, style, note=f"{note} = {percent(share)}", opacity=0.06 + 0.84 * share)]
+    middle, ink = (x + size / 2, y + size / 2), " onfill" if share > 0.55 else ""
+    if size >= 42:
+        parts.append(text(middle[0], middle[1], integer(count), f"value{ink}", "middle"))
+        parts.append(text(middle[0], middle[1] + 15, percent(share), f"tick{ink}", "middle"))
+    elif size >= 26:
+        parts.append(text(middle[0], middle[1] + 4, integer(count), f"value{ink}", "middle"))
+    return parts
+
+
 def reliability(bins: Sequence[dict[str, Any]]) -> Markup:
-    """Accuracy against mean confidence, bin by bin, with Wilson's intervals; on the diagonal a model means what it says."""
+    """Accuracy against mean confidence, bin by bin, with Wilson's intervals; on the diagonal a model means it."""
     left, right, top, bottom = 50.0, _WIDTH - 20.0, 10.0, 300.0
     low = min([each["low"] for each in bins] + [each["confidence"] for each in bins])
     low = max(0.0, (int(low * 20) - 1) / 20)
@@ -196,7 +213,13 @@ def reliability(bins: Sequence[dict[str, Any]]) -> Markup:
         parts += [line(at, y(each["low"]), at, y(each["high"]), "whisker model")]
         parts.append(circle(at, y(each["accuracy"]), 4.2, "dot model", note))
     parts += [
-        text(right, bottom + 36, t("how sure it was (mean confidence of a bin)", "模型有多确信（每组的平均置信度）"), "axis", "end"),
+        text(
+            right,
+            bottom + 36,
+            t("how sure it was (mean confidence of a bin)", "模型有多确信（每组的平均置信度）"),
+            "axis",
+            "end",
+        ),
         text(left + 8, top + 12, t("how often it was right", "实际答对的比例"), "axis"),
     ]
     return picture(_WIDTH, bottom + 44, parts, t("Reliability diagram", "可靠性图"))

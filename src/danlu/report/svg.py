@@ -44,9 +44,9 @@ def ticks(low: float, high: float, n: int) -> list[float]:
 
 def picture(width: float, height: float, parts: Iterable[Markup], label: Text) -> Markup:
     """A whole picture, as wide as its place allows and no smaller than can be read."""
-    return Markup(
-        '<svg viewBox="0 0 {} {}" role="img" aria-label="{}" style="max-width:{}px">{}</svg>'
-    ).format(_n(width), _n(height), label.label, _n(width * 1.35), join(parts))
+    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}" style="max-width:{}px">{}</svg>').format(
+        _n(width), _n(height), label.label, _n(width * 1.35), join(parts)
+    )
 
 
 def join(parts: Iterable[Markup]) -> Markup:

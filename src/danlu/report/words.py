@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 __all__ = [
     "Text",
@@ -30,6 +30,7 @@ __all__ = [
 _CODE = re.compile('<code translate="no">(.*?)</code>')
 _MARKED = re.compile('<span translate="no">(.*?)</span>')
 _BOLD = re.compile("<b>(.*?)</b>")
+_ACTIVE = re.compile(r"[\\`*_\[\]|#~<>&\"']")
 _NONE = "–"
 _MINUS = "−"
 
@@ -90,15 +91,13 @@ def marked(value: object) -> Markup:
 def markdown(phrase: Markup) -> str:
     """A phrase of a :class:`Text` as Markdown; what its values hold stays escaped."""
     words = _CODE.sub(r"`\1`", str(phrase))
-    return _BOLD.sub(r"**\1**", _MARKED.sub(r"\1", words))
+    words = _MARKED.sub(lambda found: unmarked(Markup(found[1]).unescape()), words)  # noqa: S704 (escaped by `t`)
+    return _BOLD.sub(r"**\1**", words)
 
 
 def unmarked(value: object) -> str:
     """A value inside Markdown: one line, with nothing that Markdown or HTML would act on."""
-    text = str(escape(" ".join(str(value).split())))
-    for character in "\\`*_[]|#~":
-        text = text.replace(character, f"&#{ord(character)};")
-    return text
+    return _ACTIVE.sub(lambda found: f"&#{ord(found[0])};", " ".join(str(value).split()))
 
 
 def integer(value: float | None) -> str:

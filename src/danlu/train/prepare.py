@@ -21,7 +21,8 @@ from danlu.data.stage import class_names
 from danlu.data.tokenizer import MASK, PAD, TokenizerConfig, encode, load_tokenizer, train_tokenizer
 from danlu.model.base import FamilyConfig, Model
 from danlu.model.classifier import NeuralClassifier, build_module, load_backbone
-from danlu.model.init import initialise
+from danlu.model.init import EMBEDDING_STD, initialise
+from danlu.train.cooccurrence import cooccurrence_vectors
 from danlu.train.examples import Score, load_examples
 from danlu.train.feed import PlannedFeed
 from danlu.train.loop import TrainConfig, Training
@@ -83,10 +84,10 @@ def prepare_pretraining(dataset: Artifact, spec: TrainingSpec, folder: Path | No
         module = build_module(spec.model, tokenizer, None)
     except ValueError as error:
         raise UsageError(str(error), where="pretrain.epochs", advice="set pretrain.epochs=0") from error
-    initialise(module, seeds)
+    tokens, held_out = (encode(tokenizer, texts, spec.model.max_len) for texts in (train, valid))
+    _initialise(module, tokens, seeds)
     device, config = _device(), spec.pretrain
     module.to(device)
-    tokens, held_out = (encode(tokenizer, texts, spec.model.max_len) for texts in (train, valid))
 
     def make(rows: np.ndarray, step: int) -> Batch:
         batch = collate(tokens, rows, PAD)
@@ -119,12 +120,14 @@ def prepare_training(
     else:
         tokenizer = load_tokenizer(pretrained.path / "tokenizer.json")
     module = build_module(spec.model, tokenizer, len(classes))
-    initialise(module, seeds)
-    if pretrained is not None:
+    tokens, held_out = (encode(tokenizer, each.texts, spec.model.max_len) for each in (train, valid))
+    if pretrained is None:
+        _initialise(module, tokens, seeds)
+    else:
+        initialise(module, seeds)
         load_backbone(module, pretrained.path)
     device = _device()
     module.to(device)
-    tokens, held_out = (encode(tokenizer, each.texts, spec.model.max_len) for each in (train, valid))
 
     def make(rows: np.ndarray, _step: int) -> Batch:
         return collate(tokens, rows, PAD, train.labels).to(device)
@@ -134,6 +137,18 @@ def prepare_training(
 
     feed = PlannedFeed(tokens.lengths, make, spec.train, seeds)
     return Prepared(module=module, feed=feed, seeds=seeds, config=spec.train, evaluate=evaluate, tokenizer=tokenizer)
+
+
+def _initialise(module: Model, tokens: Tokens, seeds: Seeds) -> None:
+    """Weights from the seeds; then, if the model wants them so, token vectors from the training texts."""
+    initialise(module, seeds)
+    if module.config.embedding_from == "cooccurrence":
+        weight = module.embedding.tokens.weight
+        vocab_size, d_model = weight.shape
+        seed = seeds.at("init", "cooccurrence")
+        vectors = cooccurrence_vectors(tokens, vocab_size, d_model, std=EMBEDDING_STD, seed=seed)
+        with torch.no_grad():
+            weight.copy_(torch.from_numpy(vectors))
 
 
 def _device() -> torch.device:

@@ -226,7 +226,9 @@ def test_a_manifest_that_was_tampered_with_is_not_opened(tmp_path: Path, change:
     assert caught.value.advice
 
 
-@pytest.mark.parametrize("key", ["format", "kind", "name", "key", "config", "parents", "commitments", "files", "digest"])
+@pytest.mark.parametrize(
+    "key", ["format", "kind", "name", "key", "config", "parents", "commitments", "files", "digest"]
+)
 def test_a_manifest_that_lacks_a_key_is_not_opened(tmp_path: Path, key: str) -> None:
     made = make(tmp_path)
     tamper(made, lambda manifest: manifest.pop(key))

@@ -134,7 +134,9 @@ FORGERIES = {
     "nested": lambda _: b"[" * 100_000 + b"\n",
     "a list": lambda _: b"[1, 2]\n",
     "blank": lambda _: b"\n",
-    "a lost field": lambda line: json.dumps({k: v for k, v in json.loads(line).items() if k != "reason"}).encode() + b"\n",
+    "a lost field": lambda line: (
+        json.dumps({k: v for k, v in json.loads(line).items() if k != "reason"}).encode() + b"\n"
+    ),
     "rehashed order": rehashed("seq", 0),
     "rehashed chain": rehashed("prev", "0" * 63 + "1"),
 }

@@ -59,7 +59,9 @@ class Run:
 def make_texts(n: int, classes: Sequence[str]) -> tuple[list[str], list[str]]:
     """Texts of varied length, some of them hostile, empty, repeated or with personal data."""
     rng = np.random.default_rng(3)
-    characters = list("质量很好差退货了快递慢服务态度一般值得推荐便宜屏幕电池声音包装破损房间干净早餐位置书内容翻译印刷")
+    characters = list(
+        "质量很好差退货了快递慢服务态度一般值得推荐便宜屏幕电池声音包装破损房间干净早餐位置书内容翻译印刷"
+    )
     texts = ["".join(rng.choice(characters, size=int(size))) for size in 6 + rng.gamma(1.5, 25, n).astype(int)]
     texts[:6] = [HOSTILE, "", "，，，。。。！！！", texts[7], "联系我 13812345678 或者 a@b.cn，谢谢", texts[9]]
     texts[11] = HOSTILE
@@ -77,7 +79,9 @@ def make_dataset(workspace: Workspace, texts: list[str], labels: list[str]) -> A
     return draft.artifact
 
 
-def make_entry(workspace: Workspace, dataset: Artifact, family: str, classes: list[str], skill: float, first: bool) -> Entry:
+def make_entry(
+    workspace: Workspace, dataset: Artifact, family: str, classes: list[str], skill: float, first: bool
+) -> Entry:
     """A model that answers the test split as well as its skill lets it."""
     rng = np.random.default_rng(len(family))
     facts: dict[str, Any] = {"seconds": 3.25, "best_score": 0.849, "n_parameters": 412_345}
@@ -87,6 +91,8 @@ def make_entry(workspace: Workspace, dataset: Artifact, family: str, classes: li
     elif family != "tfidf-lr":
         facts |= {"seconds": 183.4, "n_tokens": 4_812_345, "n_positions": 5_012_000, "step": 900, "n_steps": 1200}
         facts |= {"best_step": 750, "best_score": 0.8731, "n_parameters": 1_234_567}
+        before = {"seconds": 61.5, "n_tokens": 1_600_000, "n_positions": 1_650_000, "step": 800, "n_steps": 800}
+        facts |= {"pretraining": before} if family == "bert" else {}
         for step in range(6, 901, 6):
             loss = 0.72 * np.exp(-step / 300) + 0.12 + rng.normal(0, 0.02)
             curve.append({"step": step, "loss": loss, "gradient_norm": 0.8, "learning_rate": 1e-3})
@@ -96,7 +102,7 @@ def make_entry(workspace: Workspace, dataset: Artifact, family: str, classes: li
                 curve.append({"step": step, "valid": {"score": score, "accuracy": score + 0.002, "loss": loss}})
     name = "reviews" if first else f"reviews-{family}"
     commitments = Seeds.new(1).commitments() if curve else {}
-    parents = {"dataset": dataset.digest}
+    parents = {"dataset": dataset.digest} | ({"pretrained": "b" * 64} if "pretraining" in facts else {})
     with workspace.create(
         "model", name, key=family, config={"family": family}, parents=parents, commitments=commitments
     ) as draft:
@@ -141,9 +147,7 @@ def add_texts(facts: dict[str, Any], texts: dict[str, str]) -> None:
             example["text"] = texts[example["id"]]
 
 
-def make_comparison(
-    workspace: Workspace, dataset: Artifact, families: Sequence[str], entries: list[Entry]
-) -> Artifact:
+def make_comparison(workspace: Workspace, dataset: Artifact, families: Sequence[str], entries: list[Entry]) -> Artifact:
     """The real comparison; without a second model there is nothing in it."""
     table = pq.read_table(dataset.path / "test.parquet")
     texts = dict(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
@@ -183,7 +187,7 @@ def make_run(
         macro_f1 = compared["models"][0]["metrics"]["macro_f1"]
         gate |= {name: macro_f1[name] for name in ("difference", "low", "high")}
         gate |= {"p": macro_f1["p_holm"], "passed": compared["models"][0]["verdict"] == "better"}
-    plan = {"family": "bert", "n_parameters": 1_234_567, "n_steps": 1200, "n_tokens": 6_400_000, "flops": 4.1e13}
+    plan = {"family": "bert", "n_parameters": 1_234_567, "n_steps": 2000, "n_tokens": 8_000_000, "flops": 4.1e13}
     plan |= {"padding_share": 0.041, "memory_bytes": 1_300_000_000, "seconds": 251.0}
     recipe = {
         "danlu": 1,

@@ -6,10 +6,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from danlu.core.files import write_json
 from danlu.core.progress import Silent
+from danlu.core.workspace import Workspace
 from danlu.data.pii import KINDS
+from danlu.data.prepare import CleanConfig, SplitConfig, prepare
 from danlu.report.stage import write_data_card
 from danlu.report.terms import PII
 
@@ -95,7 +99,9 @@ def test_self_contained(run_of: Callable[..., Any], good: Any) -> None:
     for html in [*pages(good), *pages(run_of(classes=HOSTILE_CLASSES)), *pages(run_of(classes=FIVE))]:
         nodes = Page(html).root.walk()
         assert len(html.encode()) < 400_000
-        assert not [node.tag for node in nodes if node.tag in {"link", "img", "iframe", "object", "embed", "base", "form"}]
+        assert not [
+            node.tag for node in nodes if node.tag in {"link", "img", "iframe", "object", "embed", "base", "form"}
+        ]
         for node in nodes:
             for name, value in node.attributes.items():
                 assert name not in {"src", "srcset", "xlink:href", "action", "data"}, (node.tag, name)
@@ -183,6 +189,21 @@ def test_the_gate_speaks_plainly(run_of: Callable[..., Any], good: Any) -> None:
     assert "@champion" not in worse
 
 
+def test_plan_and_fact_both_count_the_pretraining(good: Any) -> None:
+    html = pages(good)[0]
+    plan = html[html.index('<section id="plan"') : html.index('<section id="provenance"')]
+    rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in plan.split("<tr>")[2:]]
+    assert rows[:4] == [
+        ["1,234,567", "1,234,567", "1.00"],
+        ["2,000", "1,700", "0.85"],
+        ["8M", "6.41M", "0.80"],
+        ["4 min 11 s", "3 min 3 s", "0.73"],
+    ]
+    assert rows[4][:2] == ["4.1%", f"{100 * (1 - 6_412_345 / 6_662_000):.1f}%"]
+    assert "after 1,700 of 2,000 steps in all: about 3 min 33 s" in plan
+    assert "b" * 64 in html, "the pre-trained weights are named"
+
+
 def test_without_a_plan(run_of: Callable[..., Any], good: Any) -> None:
     assert 'id="plan"' in pages(good)[0]
     assert 'id="plan"' not in pages(run_of(planned=False))[0]
@@ -219,7 +240,12 @@ def test_the_model_card_says_what_the_json_says(good: Any) -> None:
     for entry in good.entries:
         facts, training = entry.evaluation.json("evaluation.json"), entry.model.json("training.json")
         expected = []
-        for name, times, digits, sign in (("macro_f1", 100, 1, "%"), ("accuracy", 100, 1, "%"), ("auroc", 1, 3, ""), ("ece", 1, 3, "")):
+        for name, times, digits, sign in (
+            ("macro_f1", 100, 1, "%"),
+            ("accuracy", 100, 1, "%"),
+            ("auroc", 1, 3, ""),
+            ("ece", 1, 3, ""),
+        ):
             value, low, high = (f"{times * facts['metrics'][name][key]:.{digits}f}" for key in ("value", "low", "high"))
             expected.append(f"{value}{sign} [{low}, {high}]")
         found = [row for row in rows_of(markdown, facts["family"]) if len(row) == 8]
@@ -232,7 +258,9 @@ def test_the_model_card_says_what_the_json_says(good: Any) -> None:
         assert row[1] == f"{each['n']:,}"
         assert [cell.split()[0] for cell in row[2:]] == shown
     summary = good.dataset.json("summary.json")
-    assert f"Read {summary['n_read']:,} records, kept {summary['n_kept']:,}, dropped {summary['n_dropped']:,}" in markdown
+    assert (
+        f"Read {summary['n_read']:,} records, kept {summary['n_kept']:,}, dropped {summary['n_dropped']:,}" in markdown
+    )
     assert markdown.count(ours.model.digest) == 4
     assert all(markdown.count(value) == 2 for value in ours.model.manifest["commitments"].values())
 
@@ -250,13 +278,7 @@ def test_the_data_card_says_what_the_summary_says(good: Any) -> None:
     assert "13812345678" not in html, "and personal data is not"
 
 
-def test_data_without_labels(run_of: Callable[..., Any], tmp_path: Path) -> None:
-    import pyarrow as pa
-
-    from danlu.core.files import write_json
-    from danlu.core.workspace import Workspace
-    from danlu.data.prepare import CleanConfig, SplitConfig, prepare
-
+def test_data_without_labels(tmp_path: Path) -> None:
     texts = pa.array([f"第 {row} 句各不相同的话，{row * row} 与 {row**3}" for row in range(300)])
     batch = pa.RecordBatch.from_pydict({"source": pa.array(["a.txt"] * 300), "text": texts})
     workspace, clean = Workspace(tmp_path), CleanConfig()

@@ -1,0 +1,40 @@
+# make demo   set up, fetch the sample, run the whole cycle, print where the report is
+# make test   set up, run every test
+# make check  lint, format and types
+# make bench  the measurements quoted in docs/log.md
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: setup demo test check bench
+.DELETE_ON_ERROR:
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "danlu needs Python 3.11 or later: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	touch $(READY)
+
+demo: setup
+	$(BIN)/danlu fetch zh-reviews
+	$(BIN)/danlu run recipes/reviews.yaml
+
+test: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/danlu fetch zh-reviews
+	$(BIN)/danlu fetch zh-poetry
+	$(BIN)/python bench/padding.py
+	$(BIN)/python bench/dedup.py
