@@ -93,7 +93,7 @@ class _Hook:
     """The one hook of this process: an audit hook can never be taken away again."""
 
     installed = False
-    blocks: list[tuple[bool, Callable[[str], object]]] = []  # noqa: RUF012 (shared by design)
+    blocks: list[tuple[bool, Callable[[str], object]]] = []
 
     @classmethod
     def install(cls) -> None:

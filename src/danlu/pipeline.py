@@ -107,7 +107,7 @@ class Job:
             for label in (recipe.model.family, *recipe.ensemble)
         }
         model = train_ensemble(self.workspace, recipe.name, dataset, members, validation_scores, self.progress)
-        return self._called_latest(model)
+        return self._called_latest(recipe.name, model)
 
     def run(self) -> Ran:
         """From raw data to the report, and the gate's decision.
@@ -155,22 +155,23 @@ class Job:
         else:
             recipe = self.recipe if label == self.recipe.model.family else self.loaded.with_family(label)
             model = train_model(self.workspace, name, dataset, _spec(recipe), validation_scores, self.progress)
-        return self._called_latest(model)
+        return self._called_latest(name, model)
 
-    def _called_latest(self, model: Artifact) -> Artifact:
-        self._call(model, "latest", "trained")
+    def _called_latest(self, name: str, model: Artifact) -> Artifact:
+        self._call(name, "latest", model, "trained")
         return model
 
     def _promote(self, model: Artifact, gate: Gate) -> None:
         """Record in the ledger what the gate decided."""
         reason = f"{gate.metric} {gate.difference:+.4f} against {gate.baseline}, p = {gate.p:.2g}"
-        self._call(model, "challenger", reason)
+        self._call(self.recipe.name, "challenger", model, reason)
         if gate.passed:
-            self._call(model, "champion", reason)
+            self._call(self.recipe.name, "champion", model, reason)
 
-    def _call(self, model: Artifact, alias: str, reason: str) -> None:
-        if not self.workspace.ledger.means(model.name, alias, model.digest):
-            self.workspace.ledger.set_alias(model.name, alias, model, reason=reason)
+    def _call(self, name: str, alias: str, model: Artifact, reason: str) -> None:
+        """Let an alias of this recipe's name mean a model, which another recipe of the same content may have made."""
+        if not self.workspace.ledger.means(name, alias, model.digest):
+            self.workspace.ledger.set_alias(name, alias, model, reason=reason)
 
 
 def evaluate_target(workspace: Workspace, target: str, overrides: Sequence[str], progress: Progress) -> Artifact:
@@ -197,10 +198,12 @@ def compare_targets(workspace: Workspace, targets: Sequence[str], progress: Prog
     """Compare models on the test split of the dataset that they were trained on; the first is the baseline.
 
     Raises:
-        UsageError: No such model, or they were trained on different datasets.
+        UsageError: No such model, fewer than two, or they were trained on different datasets.
     """
     config = EvaluateConfig()
     models = {target: workspace.target(target, "model") for target in targets}
+    if len(models) < 2:
+        raise UsageError("a comparison needs two models", advice="danlu compare BASELINE MODEL ...")
     if len(datasets := {model.manifest["parents"]["dataset"] for model in models.values()}) > 1:
         raise UsageError(
             f"the models were trained on {len(datasets)} different datasets",

@@ -16,7 +16,7 @@ from danlu.data.stage import DataConfig
 from danlu.data.tokenizer import TokenizerConfig
 from danlu.evaluate.config import EvaluateConfig
 from danlu.model.base import FamilyConfig
-from danlu.model.families import FAMILIES
+from danlu.model.families import FAMILIES, TFIDF
 from danlu.train.loop import TrainConfig
 from danlu.train.prepare import PretrainConfig
 
@@ -124,7 +124,23 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
         for key in derived
     }
     resolved = resolve(schema(str(family)), [Layer(values, origins), *layers])
+    _check_labels(resolved.config)
     return Loaded(resolved, path.absolute().parent, layers)
+
+
+def _check_labels(recipe: Recipe) -> None:
+    """Refuse, before anything is trained, a baseline or member that does not exist, and a model as its own baseline."""
+    known = [TFIDF, *FAMILIES.names()]
+    for key, labels in (("evaluate.baselines", recipe.evaluate.baselines), ("ensemble", recipe.ensemble)):
+        for label in labels:
+            if label not in known:
+                raise UsageError(f"unknown model family {label!r}", where=key, advice=nearest(label, known))
+    if recipe.evaluate.baselines[0] == recipe.model.family and not recipe.ensemble:
+        raise UsageError(
+            f"{recipe.model.family} would be compared with itself",
+            where="evaluate.baselines",
+            advice="put another family first, e.g. baselines: [tfidf-lr]",
+        )
 
 
 def json_schema() -> dict[str, Any]:
@@ -133,6 +149,11 @@ def json_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     for branch in branches:
         definitions |= branch.pop("$defs", {})
+    for family in FAMILIES.names():
+        config = FAMILIES[family].Config
+        derived = set.intersection(*(set(size["model"]) for size in config.sizes.values()))
+        model = definitions[config.__name__]
+        model["required"] = [key for key in model["required"] if key not in derived]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "oneOf": branches, "$defs": definitions}
 
 

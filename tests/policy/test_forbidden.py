@@ -38,9 +38,8 @@ def foreign_code(root: Path) -> list[str]:
     """Ways to run what was read from a file or brought from elsewhere."""
     found = []
     for module in modules(root).values():
-        for node, name in module.imports():
-            if name.split(".")[0] in MODULES or CALLS.fullmatch(name):
-                found.append(module.at(node, f"imports {name}"))
+        wrong = [item for item in module.imports() if item[1].split(".")[0] in MODULES or CALLS.fullmatch(item[1])]
+        found += [module.at(statement, f"imports {name}") for statement, name in wrong]
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Name | ast.Attribute) and CALLS.fullmatch(name := module.dotted(node)):
                 found.append(module.at(node, f"uses {name}"))

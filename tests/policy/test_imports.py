@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,9 @@ MAY_REACH_OUT = {"danlu.data.fetch", "danlu.data.pip_download", "danlu.data.regi
 def table_rows(module: Module) -> Iterator[tuple[ast.AST, str]]:
     """The modules that the rows of a lazy table name."""
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if re.fullmatch(r"danlu(\.\w+)+:\w+", node.value):
-                yield node, node.value.partition(":")[0]
+        text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+        if re.fullmatch(r"danlu(\.\w+)+:\w+", text):
+            yield node, text.partition(":")[0]
 
 
 def ours(lines: Iterable[tuple[ast.AST, str]], known: set[str]) -> Iterator[tuple[ast.AST, str]]:
@@ -96,7 +97,7 @@ def cycles(root: Path) -> list[str]:
     except CycleError as error:
         circle = error.args[1]
         lines = []
-        for imported, importer in zip(circle, circle[1:], strict=False):
+        for imported, importer in pairwise(circle):
             node = next(node for node, name in ours(known[importer].imports(), set(known)) if name == imported)
             lines.append(known[importer].at(node, f"imports {imported}"))
         return lines
@@ -108,7 +109,7 @@ def reach_out(root: Path) -> list[str]:
     for module in modules(root).values():
         if module.name in MAY_REACH_OUT:
             continue
-        used = [(node, name) for node, name in module.imports()]
+        used: list[tuple[ast.AST, str]] = list(module.imports())
         used += [(node, module.dotted(node)) for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)]
         found += [module.at(node, f"uses {name}") for node, name in used if NETWORK.match(name)]
     return sorted(set(found))

@@ -56,8 +56,8 @@ def test_every_make_target_that_is_told_of_exists() -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    english = "Run `make demo` first; make it good.\n\n```sh\ndanlu run r.yaml  # then danlu log\n.venv/bin/danlu --help\n```\n"
-    (tmp_path / "README.md").write_text(english)
+    shell = "```sh\ndanlu run r.yaml  # then danlu log\n.venv/bin/danlu --help\n```\n"
+    (tmp_path / "README.md").write_text(f"Run `make demo` first; make it good.\n\n{shell}")
     (tmp_path / "README.zh-CN.md").write_text("先 `make demo`，再 `danlu run r.yaml`。\n")
     (tmp_path / "Makefile").write_text(".PHONY: demo\nVAR := 1\ndemo: setup\n\techo\n")
     return tmp_path

@@ -74,8 +74,6 @@ def compare(
     from danlu.cli import answers
     from danlu.pipeline import compare_targets
 
-    if len(models) < 2:
-        raise UsageError("a comparison needs two models", advice="danlu compare BASELINE MODEL ...")
     return answers.compared(compare_targets(call.workspace, models, call.progress))
 
 
@@ -90,7 +88,12 @@ def predict(
     from danlu.model.predictor import load_predictor
 
     predictor = load_predictor(call.workspace.target(model, "model"))
-    asked = texts or [line.rstrip("\n") for line in sys.stdin]
+    try:
+        asked = texts or [line.decode().rstrip("\r\n") for line in sys.stdin.buffer]
+        "".join(asked).encode()  # what was no UTF-8 on the command line cannot be encoded again
+    except UnicodeError as error:
+        raise UsageError("the text is not UTF-8", where="stdin" if not texts else "command line",
+                         advice="convert it first: iconv -f GB18030 -t UTF-8") from error
     return answers.predicted(asked, predictor)
 
 

@@ -198,9 +198,11 @@ def explained(path: Path) -> Iterator[None]:
             errno.ENOSPC: "free some space, or set DANLU_HOME to a disk that has some; then run the same command again",
             errno.EFBIG: "this process may not write so large a file (ulimit -f): raise the limit",
             errno.EDQUOT: "your quota is used up: free some space, then run the same command again",
-            errno.EACCES: "choose a folder that you may write to (DANLU_HOME or workspace=)",
-            errno.EPERM: "choose a folder that you may write to (DANLU_HOME or workspace=)",
-            errno.EROFS: "the file system is read-only: choose another folder (DANLU_HOME or workspace=)",
+            errno.EACCES: "choose a folder that you may write to (DANLU_HOME or --workspace)",
+            errno.EPERM: "choose a folder that you may write to (DANLU_HOME or --workspace)",
+            errno.ENOTDIR: "a part of this path is a file: choose another folder (DANLU_HOME or --workspace)",
+            errno.EEXIST: "there is a file of this name: choose another folder (DANLU_HOME or --workspace)",
+            errno.EROFS: "the file system is read-only: choose another folder (DANLU_HOME or --workspace)",
         }.get(error.errno or 0)
         if advice is None:
             raise

@@ -12,7 +12,7 @@ __all__ = ["EvaluateConfig"]
 class EvaluateConfig(Config):
     """How models are evaluated and compared."""
 
-    baselines: tuple[str, ...] = ("tfidf-lr",)
+    baselines: tuple[str, ...] = Field(default=("tfidf-lr",), min_length=1)
     """The models to beat, trained and evaluated on the same splits; the first is the one compared with."""
 
     bootstrap: int = Field(default=2000, ge=100)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from danlu.core.batch import Batch, Output
@@ -17,6 +17,7 @@ from danlu.model.base import FamilyConfig, Model
 from danlu.model.layers.block import EncoderBlock
 from danlu.model.layers.embedding import TokenEmbedding
 from danlu.model.layers.heads import ClassificationHead, MaskedLanguageHead
+from danlu.model.layers.pooling import masked_mean
 
 __all__ = ["Bert", "BertConfig"]
 
@@ -40,6 +41,12 @@ class BertConfig(FamilyConfig):
     """Share dropped inside the blocks, in training."""
     token_dropout: float = Field(0.2, ge=0, lt=1)
     """Share of tokens hidden while it is trained to name classes."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> BertConfig:
+        if self.d_model % (2 * self.n_heads):
+            raise ValueError(f"d_model={self.d_model} is not an even multiple of n_heads={self.n_heads}")
+        return self
 
     sizes: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {
         "tiny": {
@@ -78,7 +85,7 @@ class Bert(Model):
         )
         self.norm = nn.LayerNorm(config.d_model)
         self.head = (
-            ClassificationHead(config.d_model, n_classes, config.dropout)
+            ClassificationHead(config.d_model, n_classes, config.dropout, [masked_mean])
             if n_classes
             else MaskedLanguageHead(self.embedding.tokens)
         )

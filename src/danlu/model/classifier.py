@@ -10,16 +10,17 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from danlu.core.batch import Batch
 from danlu.core.errors import CorruptError
-from danlu.core.files import read_json, write_json
+from danlu.core.files import read_json, write_atomic, write_json
 from danlu.data.batches import Tokens, collate, in_order
 from danlu.data.tokenizer import MASK, PAD, encode, load_tokenizer
 from danlu.model.base import FamilyConfig, Model
 from danlu.model.families import FAMILIES
+from danlu.model.weights import save_tensors
 
 __all__ = ["NeuralClassifier", "build_module", "load_backbone", "save_module"]
 
@@ -39,8 +40,8 @@ def build_module(config: FamilyConfig, tokenizer: Tokenizer, n_classes: int | No
 def save_module(folder: Path, module: Model, tokenizer: Tokenizer) -> None:
     """Write ``config.json``, ``tokenizer.json`` and ``model.safetensors`` into a folder."""
     write_json(folder / "config.json", module.config.plain())
-    tokenizer.save(str(folder / "tokenizer.json"))
-    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, folder / "model.safetensors")
+    write_atomic(folder / "tokenizer.json", tokenizer.to_str(pretty=True).encode())
+    save_tensors(module.state_dict(), folder / "model.safetensors")
 
 
 def load_backbone(module: Model, folder: Path) -> None:

@@ -15,6 +15,7 @@ from danlu.core.batch import Batch, Output
 from danlu.model.base import FamilyConfig, Model
 from danlu.model.layers.embedding import TokenEmbedding
 from danlu.model.layers.heads import ClassificationHead
+from danlu.model.layers.pooling import masked_max, masked_mean
 
 __all__ = ["Gru", "GruConfig"]
 
@@ -66,7 +67,7 @@ class Gru(Model):
         self.config = config
         self.embedding = TokenEmbedding(vocab_size, config.d_model, mask_token, config.token_dropout, config.dropout)
         self.gru = nn.GRU(config.d_model, config.d_hidden, config.n_layers, batch_first=True, bidirectional=True)
-        self.head = ClassificationHead(2 * config.d_hidden, n_classes, config.dropout)
+        self.head = ClassificationHead(2 * config.d_hidden, n_classes, config.dropout, [masked_mean, masked_max])
 
     def forward(self, batch: Batch) -> Output:
         """``logits_BN`` of a batch of texts; the state of a text never sees padding."""

@@ -10,29 +10,29 @@ __all__ = ["cost", "finding", "headline"]
 
 def headline(facts: Facts) -> Text:
     """One line: is it better than the simple baseline?"""
-    ours, gate = code(facts.ours.label), facts.gate
+    gate = facts.gate
     if facts.ours.against is None:
         value = percent(facts.ours.metric("macro_f1")["value"])
         return t(
-            "{m} reaches a macro F1 of {v}; nothing was compared with it",
-            "{m} 的宏平均 F1 为 {v}，未与任何模型比较",
-            m=ours,
+            "The model reaches a macro F1 of {v}; nothing was compared with it",
+            "模型的宏平均 F1 为 {v}，未与任何模型比较",
             v=value,
         )
     if gate["passed"]:
         gain = points(gate["difference"]).lstrip("+")
-        return t("{m} beats the simple baseline by {d} points", "{m} 比简单基线高 {d} 个百分点", m=ours, d=gain)
+        return t("The model beats the simple baseline by {d} points", "模型比简单基线高 {d} 个百分点", d=gain)
     if facts.ours.against["verdict"] == "worse":
-        return t("{m} is worse than the simple baseline", "{m} 不如简单基线", m=ours)
-    return t("{m} is not shown to be better than the simple baseline", "尚不能证明 {m} 优于简单基线", m=ours)
+        return t("The model is worse than the simple baseline", "模型不如简单基线")
+    return t("The model is not shown to be better than the simple baseline", "尚不能证明模型优于简单基线")
 
 
 def finding(facts: Facts) -> Text:
     """The same with every number that it rests on, and what the gate did."""
     ours, gate = facts.ours.metric("macro_f1"), facts.gate
     first = t(
-        "Macro F1 on {n} test texts is <b>{v}</b> {ci}",
-        "在 {n} 条测试文本上，宏平均 F1 为 <b>{v}</b> {ci}",
+        "The macro F1 of {m} on {n} test texts is <b>{v}</b> {ci}",
+        "{m} 在 {n} 条测试文本上的宏平均 F1 为 <b>{v}</b> {ci}",
+        m=code(facts.ours.label),
         n=integer(ours["n"]),
         v=percent(ours["value"]),
         ci=interval(ours["low"], ours["high"]),
@@ -41,10 +41,10 @@ def finding(facts: Facts) -> Text:
         return t("{first}.", "{first}。", first=first)
     theirs = facts.baseline.metric("macro_f1")
     verdict = t(
-        "The gate let it pass: it is now {alias}.", "关卡放行：它现在是 {alias}。", alias=code(facts.alias)
+        "The gate let it pass: it is now {alias}.", "门禁放行：它现在是 {alias}。", alias=code(facts.alias)
     ) if gate["passed"] else t(
         "<b>The gate refused</b>, so nothing was promoted; the model is kept as {alias}.",
-        "<b>关卡拒绝放行</b>，没有晋升任何模型；该模型保留为 {alias}。",
+        "<b>门禁拒绝放行</b>，没有晋升任何模型；该模型保留为 {alias}。",
         alias=code(facts.alias),
     )  # fmt: skip
     return t(

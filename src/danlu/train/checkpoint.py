@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from danlu.core.errors import CorruptError
 from danlu.core.files import explained, publish, read_json, scratch_folder, sha256_file, write_json
 from danlu.core.progress import Progress
+from danlu.model.weights import save_tensors
 
 __all__ = ["Run", "State"]
 
@@ -72,6 +73,7 @@ class Run:
         self.progress = progress
         self.checkpoints = folder / "checkpoints"
         self.metrics = folder / "metrics.jsonl"
+        self.timing = folder / "timing.jsonl"
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
         """Write a checkpoint of this moment, then drop those that are no longer needed.
@@ -82,11 +84,11 @@ class Run:
         with explained(self.folder), self.metrics.open("ab") as file:
             os.fsync(file.fileno())
             state.metrics_bytes = file.tell()
-        target = self.checkpoints / f"step-{state.step:08d}"
+        target = self._folder(state.step)
         if not target.exists():
             with scratch_folder(self.checkpoints) as folder, explained(folder):
-                _save_tensors(dict(model.state_dict()), folder / "model.safetensors")
-                _save_tensors(_optimizer_tensors(model, optimizer), folder / "optimizer.safetensors")
+                save_tensors(model.state_dict(), folder / "model.safetensors")
+                save_tensors(_optimizer_tensors(model, optimizer), folder / "optimizer.safetensors")
                 write_json(folder / "state.json", asdict(state))
                 write_json(folder / "manifest.json", {path.name: sha256_file(path) for path in folder.iterdir()})
                 publish(folder, target)
@@ -95,7 +97,7 @@ class Run:
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
         """Go back to the newest complete checkpoint, or to the start where there is none.
 
-        A damaged checkpoint is named, set aside, and the one before it used.
+        A checkpoint that is damaged, or refers to a best one that is, is named, set aside, and the one before it used.
 
         Returns:
             The state; metrics.jsonl is cut to what it was then.
@@ -104,14 +106,19 @@ class Run:
             try:
                 state = self._read(folder, model, optimizer)
             except CorruptError as error:
-                self.progress.note(f"{folder.name} is damaged ({error.what}); going back to the one before")
-                folder.rename(folder.with_name(f"damaged-{folder.name}"))
+                self.progress.note(f"{folder.name} is damaged ({error.what}: {error.where}); going back to the one before")
+                aside = folder.with_name(f"damaged-{folder.name}")
+                shutil.rmtree(aside, ignore_errors=True)
+                folder.rename(aside)
                 continue
             break
         else:
             state = State()
         with explained(self.folder), self.metrics.open("ab") as file:
             file.truncate(state.metrics_bytes)
+        with explained(self.folder), self.timing.open("a+b") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)  # a line that a crash cut short
         return state
 
     def load_weights(self, step: int, model: nn.Module) -> None:
@@ -120,8 +127,12 @@ class Run:
         Raises:
             CorruptError: The checkpoint is damaged or gone.
         """
-        folder = self.checkpoints / f"step-{step:08d}"
-        _check(folder)
+        folder = self._folder(step)
+        try:
+            _check(folder)
+        except CorruptError as error:
+            error.advice = "run the same command again: it goes back to a checkpoint that is whole"
+            raise
         model.load_state_dict(load_file(folder / "model.safetensors"))
 
     def report(self, **facts: Any) -> None:
@@ -130,7 +141,10 @@ class Run:
 
     def report_timing(self, **facts: Any) -> None:
         """Append one line to timing.jsonl."""
-        self._append(self.folder / "timing.jsonl", facts)
+        self._append(self.timing, facts)
+
+    def _folder(self, step: int) -> Path:
+        return self.checkpoints / f"step-{step:08d}"
 
     def _append(self, path: Path, facts: Mapping[str, Any]) -> None:
         with explained(path), path.open("a", encoding="utf-8") as file:
@@ -139,6 +153,10 @@ class Run:
     def _read(self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
         _check(folder)
         state = State(**read_json(folder / "state.json"))
+        if state.best_step is not None:
+            _check(self._folder(state.best_step))
+        if state.metrics_bytes > (self.metrics.stat().st_size if self.metrics.exists() else 0):
+            raise CorruptError("metrics.jsonl has lost lines that were there", where=str(self.metrics))
         model.load_state_dict(load_file(folder / "model.safetensors"))
         _restore_optimizer(model, optimizer, load_file(folder / "optimizer.safetensors"))
         return state
@@ -148,8 +166,8 @@ class Run:
         return iter(sorted((p for p in found if re.fullmatch(r"step-\d{8}", p.name)), reverse=True))
 
     def _retain(self, state: State) -> None:
-        best = f"step-{state.best_step:08d}" if state.best_step is not None else None
-        for folder in [f for f in self._newest_first() if f.name != best][_KEEP:]:
+        best = None if state.best_step is None else self._folder(state.best_step)
+        for folder in [f for f in self._newest_first() if f != best][_KEEP:]:
             shutil.rmtree(folder)
 
 
@@ -162,10 +180,6 @@ def _check(folder: Path) -> None:
             raise CorruptError(f"{name} is missing", where=str(folder))
         if sha256_file(folder / name) != digest:
             raise CorruptError(f"{name} is not what was written", where=str(folder))
-
-
-def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -7,13 +7,14 @@ instant goes on from its last checkpoint to the same bytes as one that was not.
 from __future__ import annotations
 
 import math
-import os
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from danlu.core.batch import Batch
@@ -33,17 +34,17 @@ _N_REPORTS = 200
 class TrainConfig(OptimizerConfig):
     """How a model is trained."""
 
-    epochs: int = 8
+    epochs: int = Field(8, ge=1)
     """Passes over the training texts."""
-    batch_tokens: int = 2048
+    batch_tokens: int = Field(2048, ge=1)
     """The most tokens in a batch, padding included."""
-    clip_norm: float = 1.0
+    clip_norm: float = Field(1.0, gt=0)
     """Gradients with a larger norm are scaled down to it (Pascanu et al., 2013)."""
-    patience: int = 3
+    patience: int = Field(3, ge=1)
     """Stop after so many evaluations in a row without a better score."""
-    evaluations_per_epoch: int = 1
+    evaluations_per_epoch: int = Field(1, ge=1)
     """How often in an epoch the model is evaluated on the validation split."""
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: float = Field(60.0, ge=0)
     """Longest time between two checkpoints; one is also written before every evaluation."""
 
 
@@ -133,6 +134,7 @@ def fit(work: Training, run: Run, progress: Progress) -> Fitted:
         loss, norm = take_step(model, optimizer, batch, rate, config.clip_norm, state.step)
         _count(state, loss, norm, rate, feed.n_steps, run)
         clock.tick(state, batch, loss)
+    clock.report(state)
     assert state.best_step is not None, "the last step is always evaluated"
     assert state.best_score is not None
     run.load_weights(state.best_step, model)
@@ -153,21 +155,21 @@ def take_step(
     optimizer.zero_grad(set_to_none=True)
     loss = model.loss(model(batch), batch)
     value = loss.item()
-    _require_finite("loss", value, step, rate)
+    moment = f"at step {step} (learning rate {rate:g}); the step was not taken, the last checkpoint is intact"
+    _require_finite("loss", value, moment)
     torch.autograd.backward(loss)
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    _require_finite("norm of the gradients", norm.item(), step, rate)
+    _require_finite("norm of the gradients", norm.item(), moment)
     optimizer.step()
     return value, norm.item()
 
 
-def _require_finite(what: str, value: float, step: int, rate: float) -> None:
+def _require_finite(what: str, value: float, moment: str) -> None:
     if not math.isfinite(value):
         raise DanluError(
-            f"the {what} is {value} at step {step} (learning rate {rate:g}); the step was not taken",
+            f"the {what} is {value} {moment}",
             where="training",
-            advice="lower train.learning_rate or train.clip_norm, or look for broken records (danlu data); "
-            "the last checkpoint is intact",
+            advice="lower train.learning_rate or train.clip_norm, or look for broken records (danlu data)",
         )
 
 
@@ -175,6 +177,8 @@ def _evaluate(model: Model, evaluate: Callable[[Model], dict[str, float]], run: 
     model.eval()
     with torch.inference_mode():
         scores = evaluate(model)
+    for name, value in scores.items():
+        _require_finite(f"validation {name}", value, f"after step {state.step}")
     state.evaluated = state.step
     if state.best_score is None or scores["score"] > state.best_score:
         state.best_step, state.best_score, state.n_worse = state.step, scores["score"], 0
@@ -199,6 +203,7 @@ class _Clock:
 
     def __init__(self, run: Run, step: int, n_steps: int, progress: Progress) -> None:
         self._run, self._n_steps, self._progress = run, n_steps, progress
+        self._process = secrets.token_hex(8)  # a process number may come again
         self._seconds = 0.0
         self._started = self._told = time.monotonic()
         self._n_tokens = self._n_positions = 0
@@ -220,8 +225,12 @@ class _Clock:
         self._told = now
         rate = self._n_tokens / self._seconds
         self._progress.update(state.step, self._n_steps, f"loss {loss:.4f} · {rate:,.0f} tokens/s")
+        self.report(state)
+
+    def report(self, state: State) -> None:
+        """Write down what the steps of this process have cost so far."""
         self._run.report_timing(
-            process=os.getpid(),
+            process=self._process,
             step=state.step,
             seconds=round(self._seconds, 3),
             n_tokens=self._n_tokens,

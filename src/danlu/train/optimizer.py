@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from danlu.core.config import Config
 
 __all__ = ["OptimizerConfig", "learning_rate", "make_optimizer"]
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+
 
 class OptimizerConfig(Config):
     """AdamW (Loshchilov & Hutter, 2019) with linear warm-up and cosine decay."""
 
-    learning_rate: float = 1e-3
+    learning_rate: float = Field(1e-3, gt=0)
     """The highest learning rate, reached at the end of the warm-up."""
-    warmup: float = 0.1
+    warmup: float = Field(0.1, ge=0, le=1)
     """Share of all steps over which the learning rate rises from 0."""
-    final_learning_rate: float = 0.0
+    final_learning_rate: float = Field(0.0, ge=0, le=1)
     """Share of the highest learning rate that is left at the end of the cosine."""
-    embedding_rate: float = 1.0
+    embedding_rate: float = Field(1.0, ge=0)
     """The learning rate of token vectors, as a share of the others'."""
-    weight_decay: float = 0.05
+    weight_decay: float = Field(0.05, ge=0)
     """Decoupled weight decay of matrices; biases, norms and embeddings are not decayed."""
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[Share, Share] = (0.9, 0.98)
     """Decay of the running mean of gradients and of their squares."""
-    eps: float = 1e-8
+    eps: float = Field(1e-8, gt=0)
     """Added to the root of the second moment."""
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from danlu.core.artifact import Artifact
-from danlu.core.files import digest_of, explained, lock, read_json, write_json
+from danlu.core.files import digest_of, lock, read_json, write_json
 from danlu.core.progress import Progress
 from danlu.core.workspace import Workspace
 from danlu.data.stage import class_names
@@ -122,7 +122,7 @@ def _carry_out(
         progress.note(f"{n_parameters:,} parameters · {prepared.feed.n_steps:,} steps")
         run = Run(folder, progress)
         fitted = fit(prepared, run, progress)
-        facts = {**_timing(folder), **asdict(fitted), "n_parameters": n_parameters}
+        facts = {**_timing(run.timing), **asdict(fitted), "n_parameters": n_parameters}
         with workspace.create(
             work.kind, work.name, key=work.key, config=work.config, parents=work.parents, commitments=commitments
         ) as draft:
@@ -144,14 +144,12 @@ def _begin(folder: Path, work: _Work, commitments: dict[str, str], progress: Pro
         torch.set_num_threads(n_threads)
 
 
-def _timing(folder: Path) -> dict[str, Any]:
+def _timing(timing: Path) -> dict[str, Any]:
     """Seconds and tokens of all the processes that worked on a run, steps done again after a kill included."""
-    last: dict[int, dict[str, Any]] = {}
-    with explained(folder), (folder / "timing.jsonl").open(encoding="utf-8") as file:
-        for line in file:
-            if line.endswith("\n"):
-                facts = json.loads(line)
-                last[facts["process"]] = facts
+    last: dict[str, dict[str, Any]] = {}
+    for line in timing.read_text(encoding="utf-8").splitlines():
+        facts = json.loads(line)
+        last[facts["process"]] = facts
     return {
         name: round(sum(facts[name] for facts in last.values()), 3) for name in ("seconds", "n_tokens", "n_positions")
     }

@@ -11,10 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from danlu.core import events
 from danlu.core.errors import CorruptError, DanluError
 from danlu.core.events import EventLog, read_events
 
@@ -65,6 +64,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=[]), max_size=20))
+@example("half a surrogate pair: \ud800")
 def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     folder = tmp_path_factory.mktemp("events")
     EventLog(folder, "serve").write("feedback", text=text)
@@ -106,6 +106,6 @@ def test_a_folder_that_may_not_be_written_to_is_explained(tmp_path: Path, monkey
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(events.Path, "mkdir", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(DanluError, match="DANLU_HOME"):
         EventLog(tmp_path / "events", "serve")

@@ -18,7 +18,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from danlu.core import files
 from danlu.core.errors import BusyError, CorruptError, DanluError
 from danlu.core.files import (
     canonical_json,
@@ -57,6 +56,10 @@ def fails(number: int) -> Callable[..., None]:
         raise OSError(number, os.strerror(number))
 
     return call
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 # digests
@@ -118,7 +121,7 @@ def test_write_atomic_replaces_content_and_sets_mode(tmp_path: Path) -> None:
     write_atomic(path, NEW, mode=0o600)
     assert path.read_bytes() == NEW
     assert path.stat().st_mode & 0o777 == 0o600
-    assert os.listdir(tmp_path) == ["file"]
+    assert names(tmp_path) == ["file"]
 
 
 def test_a_secret_file_is_never_readable_by_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +151,7 @@ def test_a_failed_write_leaves_what_was_there_and_nothing_else(
     assert caught.value.where == str(path)
     assert caught.value.advice
     assert path.read_bytes() == OLD
-    assert os.listdir(tmp_path) == ["file"]
+    assert names(tmp_path) == ["file"]
 
 
 def test_an_interrupt_leaves_what_was_there_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +164,7 @@ def test_an_interrupt_leaves_what_was_there_and_nothing_else(tmp_path: Path, mon
     with pytest.raises(KeyboardInterrupt):
         write_atomic(path, NEW)
     assert path.read_bytes() == OLD
-    assert os.listdir(tmp_path) == ["file"]
+    assert names(tmp_path) == ["file"]
 
 
 def test_the_content_is_on_the_disk_before_it_has_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,11 +224,11 @@ def test_a_full_disk_is_explained_and_leaves_the_old(small_disk: tuple[Path, int
     folder, limit = small_disk
     (folder / "file").write_bytes(OLD)
     (folder / ".scratch.lock").touch()
-    before = sorted(os.listdir(folder))
+    before = names(folder)
     process = start(FILL_THE_DISK, folder, limit)
     assert process.communicate()[0].split() == ["advice"] * 2
     assert (folder / "file").read_bytes() == OLD
-    assert sorted(os.listdir(folder)) == before
+    assert names(folder) == before
 
 
 KILL_AT = """
@@ -283,11 +286,15 @@ def test_killed_at_any_instant_of_a_write(tmp_path: Path) -> None:
 
 
 def test_a_scratch_folder_is_gone_after_its_block(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), scratch_folder(tmp_path / "parent") as folder:
-        (folder / "inner").mkdir()
-        (folder / "inner" / "file").write_bytes(NEW)
-        raise ZeroDivisionError
-    assert not folder.exists()
+    def fail() -> None:
+        with scratch_folder(tmp_path / "parent") as folder:
+            (folder / "inner").mkdir()
+            (folder / "inner" / "file").write_bytes(NEW)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert names(tmp_path / "parent") == [".scratch.lock"]
 
 
 HOLD_SCRATCH = """
@@ -314,7 +321,7 @@ def test_only_what_dead_processes_left_is_swept(tmp_path: Path) -> None:
     assert left.exists()
     with scratch_folder(tmp_path):
         assert not left.exists()
-    assert [name for name in os.listdir(tmp_path) if name != ".scratch.lock"] == []
+    assert names(tmp_path) == [".scratch.lock"]
 
 
 def test_publish_flushes_everything_before_the_name_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,12 +358,15 @@ def test_publish_never_replaces(tmp_path: Path) -> None:
 
 
 def test_a_failed_flush_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DanluError), scratch_folder(tmp_path) as folder:
-        (folder / "file").write_bytes(NEW)
-        monkeypatch.setattr(files.os, "fsync", fails(errno.ENOSPC))
-        publish(folder, tmp_path / "target")
-    assert not (tmp_path / "target").exists()
-    assert not folder.exists()
+    def fill_and_publish() -> None:
+        with scratch_folder(tmp_path) as folder:
+            (folder / "file").write_bytes(NEW)
+            publish(folder, tmp_path / "target")
+
+    monkeypatch.setattr(os, "fsync", fails(errno.ENOSPC))
+    with pytest.raises(DanluError):
+        fill_and_publish()
+    assert names(tmp_path) == [".scratch.lock"]
 
 
 # locks

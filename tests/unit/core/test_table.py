@@ -46,13 +46,15 @@ def test_an_unknown_name_suggests_the_nearest(rows: Table) -> None:
     assert caught.value.advice == "did you mean 'zebra'?"
 
 
-def test_other_packages_add_rows_and_never_replace_ours(rows: Table, plugged_in: None) -> None:
+@pytest.mark.usefixtures("plugged_in")
+def test_other_packages_add_rows_and_never_replace_ours(rows: Table) -> None:
     assert rows.names() == ["zebra", "ape", "broken", "cat", "yak"]
     assert rows["cat"].__name__ == "OrderedDict"
     assert rows["zebra"].__name__ == "Zebra"
 
 
-def test_a_name_of_another_package_is_suggested_too(rows: Table, plugged_in: None) -> None:
+@pytest.mark.usefixtures("plugged_in")
+def test_a_name_of_another_package_is_suggested_too(rows: Table) -> None:
     with pytest.raises(UsageError) as caught:
         rows["yakk"]
     assert caught.value.advice == "did you mean 'yak'?"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -109,6 +108,7 @@ def test_a_target_of_another_kind(workspace: Workspace, named: dict[str, Artifac
             workspace.target(target, "dataset")
 
 
+@pytest.mark.usefixtures("named")
 @pytest.mark.parametrize(
     ("target", "words"),
     [
@@ -124,7 +124,7 @@ def test_a_target_of_another_kind(workspace: Workspace, named: dict[str, Artifac
         ("a\0b", "no model is named"),
     ],
 )
-def test_what_means_nothing_says_so(workspace: Workspace, named: Any, target: str, words: str) -> None:
+def test_what_means_nothing_says_so(workspace: Workspace, target: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
         workspace.target(target, "model")
     assert caught.value.advice

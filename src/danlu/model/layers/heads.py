@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from danlu.core.batch import NOT_PREDICTED, Batch, Output
-from danlu.model.layers.pooling import masked_max, masked_mean
+from danlu.model.layers.pooling import Pooling
 
 __all__ = ["ClassificationHead", "Head", "MaskedLanguageHead"]
 
@@ -27,22 +28,24 @@ class Head(nn.Module, ABC):
 
 
 class ClassificationHead(Head):
-    """Mean and maximum over the text, then a linear layer.
+    """One vector a text, then a linear layer.
 
     Args:
         d_model: Width D of the sequence.
         n_classes: Classes N.
         dropout: Share of channels dropped in training.
+        poolings: What the text's vector is made of, side by side: ``masked_mean``, ``masked_max``.
     """
 
-    def __init__(self, d_model: int, n_classes: int, dropout: float) -> None:
+    def __init__(self, d_model: int, n_classes: int, dropout: float, poolings: Sequence[Pooling]) -> None:
         super().__init__()
+        self.poolings = poolings
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(2 * d_model, n_classes)
+        self.linear = nn.Linear(len(poolings) * d_model, n_classes)
 
     def forward(self, x_BTD: torch.Tensor, batch: Batch) -> Output:
         """``logits_BN``."""
-        text_BD = torch.cat([masked_mean(x_BTD, batch.mask_BT), masked_max(x_BTD, batch.mask_BT)], dim=-1)
+        text_BD = torch.cat([pool(x_BTD, batch.mask_BT) for pool in self.poolings], dim=-1)
         return Output(logits=self.linear(self.dropout(text_BD)))
 
     def loss(self, output: Output, batch: Batch) -> torch.Tensor:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
-__all__ = ["masked_max", "masked_mean"]
+__all__ = ["Pooling", "masked_max", "masked_mean"]
+
+Pooling = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""``x_BTD`` and ``mask_BT`` to ``[B, D]``."""
 
 
 def masked_mean(x_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,27 @@
+"""Writing tensors to a file, with what went wrong said clearly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from danlu.core.errors import DanluError
+
+__all__ = ["save_tensors"]
+
+
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write named tensors as a safetensors file.
+
+    Raises:
+        DanluError: The disk is full or may not be written to.
+    """
+    try:
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:  # it keeps the system's words and loses the number
+        advice = "free some space, or set DANLU_HOME to a disk that has some; then run the same command again"
+        raise DanluError(f"could not write: {error}", where=str(path), advice=advice) from error

@@ -1,0 +1,92 @@
+"""A small world for tests: made-up texts of two kinds, the dataset that the data stage makes of them, tiny recipes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from danlu.core.artifact import Artifact
+from danlu.core.progress import Silent
+from danlu.core.workspace import Workspace
+from danlu.data.stage import DataConfig, build_dataset
+from danlu.evaluate.stage import validation_scores
+from danlu.recipe import Recipe, load
+from danlu.train.prepare import TrainingSpec
+
+__all__ = ["SCORE", "SIZES", "made_up", "make_dataset", "recipe_text", "spec_of", "write_csv"]
+
+SCORE = validation_scores
+
+SIZES: dict[str, dict[str, Any]] = {
+    "bert": {"d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 32, "max_len": 32},
+    "gru": {"d_model": 16, "n_layers": 1, "d_hidden": 8, "max_len": 32},
+}
+"""The tiny size of every family."""
+
+_WORDS = {"good": "好棒赞喜爱美快优", "bad": "差烂坏假脏慢贵退"}
+_BOTH = "的了我这个买很就是在到有和也不人都一上说"
+
+
+def made_up(n: int = 240, seed: int = 1, n_chars: tuple[int, int] = (8, 28)) -> list[tuple[str, str]]:
+    """Texts and labels; a few characters of a text tell its label, the others are drawn from what both share."""
+    draw = random.Random(seed)
+    rows = []
+    for number in range(n):
+        label = "good" if number % 2 else "bad"
+        letters = draw.choices(_WORDS[label], k=3) + draw.choices(_BOTH, k=draw.randint(*n_chars))
+        draw.shuffle(letters)
+        rows.append(("".join(letters), label))
+    return rows
+
+
+def write_csv(path: Path, rows: list[tuple[str, str]]) -> Path:
+    """Texts and labels as a csv file."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    return path
+
+
+def recipe_text(family: str = "bert", **sections: Any) -> str:
+    """A tiny recipe of ``texts.csv``; JSON, which is YAML too. A section given is laid over the tiny one."""
+    values: dict[str, Any] = {
+        "danlu": 1,
+        "name": "tiny",
+        "task": "text-classification",
+        "seed": 1,
+        "data": {"source": "texts.csv", "split": {"valid": 0.2, "test": 0.2}},
+        "tokenizer": {"kind": "char", "vocab_size": 300},
+        "model": {"family": family, **SIZES[family]},
+        "pretrain": {"epochs": 0},
+        "train": {"epochs": 2, "batch_tokens": 512},
+        "evaluate": {"bootstrap": 100},
+    }
+    for name, given in sections.items():
+        under = values.get(name)
+        values[name] = under | given if isinstance(under, dict) else given
+    return json.dumps(values, ensure_ascii=False, indent=1)
+
+
+def recipe_of(folder: Path, family: str = "bert", **sections: Any) -> Recipe:
+    """The recipe of :func:`recipe_text`, read."""
+    path = folder / f"{family}.yaml"
+    path.write_text(recipe_text(family, **sections), encoding="utf-8")
+    return load(path).recipe
+
+
+def spec_of(folder: Path, family: str = "bert", **sections: Any) -> TrainingSpec:
+    """What to train, from such a recipe."""
+    recipe = recipe_of(folder, family, **sections)
+    return TrainingSpec(
+        model=recipe.model, tokenizer=recipe.tokenizer, pretrain=recipe.pretrain, train=recipe.train, seed=recipe.seed
+    )
+
+
+def make_dataset(folder: Path, rows: list[tuple[str, str]] | None = None) -> tuple[Workspace, Artifact]:
+    """A workspace in a folder and in it the dataset of made-up texts, through the real data stage."""
+    write_csv(folder / "texts.csv", made_up() if rows is None else rows)
+    workspace = Workspace(folder / "workspace")
+    config = DataConfig(source="texts.csv", split={"valid": 0.2, "test": 0.2})
+    return workspace, build_dataset(workspace, "tiny", config, folder, Silent())
