@@ -33,7 +33,7 @@ class Panel:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[facts]}", style="dim"),
+            TextColumn("{task.fields[facts]}", style="dim", markup=False),
             console=console,
             transient=True,
         )
@@ -52,7 +52,7 @@ class Panel:
     def stage(self, title: str) -> None:
         """A stage begins: its title stays on the screen."""
         self._progress.reset(self._task, total=None, description="", facts="", visible=False)
-        self._console.print(f"[bold]{title}[/bold]")
+        self._console.print(title, style="bold", markup=False, highlight=False)
 
     def update(self, done: int, total: int | None, facts: str = "") -> None:
         """So much of it is done."""
@@ -60,7 +60,7 @@ class Panel:
 
     def note(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(f"  {text}", highlight=False)
+        self._console.print(f"  {text}", markup=False, highlight=False)
 
 
 class LinePrinter:
@@ -99,15 +99,15 @@ class LinePrinter:
 
 def listener() -> Panel | LinePrinter:
     """The right progress display for where stderr goes."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     return Panel(console) if console.is_terminal else LinePrinter()
 
 
 def print_text(text: Any) -> None:
     """Print an answer for people to stdout."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, emoji=False, soft_wrap=True)
     if not console.is_terminal:
-        console = Console(highlight=False, soft_wrap=True, width=_PIPE_WIDTH)
+        console = Console(highlight=False, emoji=False, soft_wrap=True, width=_PIPE_WIDTH)
     console.print(text, markup=False)
 
 

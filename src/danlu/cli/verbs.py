@@ -92,8 +92,11 @@ def predict(
         asked = texts or [line.decode().rstrip("\r\n") for line in sys.stdin.buffer]
         "".join(asked).encode()  # what was no UTF-8 on the command line cannot be encoded again
     except UnicodeError as error:
-        raise UsageError("the text is not UTF-8", where="stdin" if not texts else "command line",
-                         advice="convert it first: iconv -f GB18030 -t UTF-8") from error
+        raise UsageError(
+            "the text is not UTF-8",
+            where="stdin" if not texts else "command line",
+            advice="convert it first: iconv -f GB18030 -t UTF-8",
+        ) from error
     return answers.predicted(asked, predictor)
 
 

@@ -61,18 +61,26 @@ class Workspace:
                 yield Artifact.open(path.parent)
 
     def with_key(self, kind: str, key: str) -> Artifact | None:
-        """The artifact that the same work made before, or None."""
-        return next((found for found in self.all(kind) if found.manifest["key"] == key), None)
-
-    def with_digest(self, digest: str) -> Artifact:
-        """The artifact with a digest.
+        """The artifact that the same work made before, every file of it checked, or None.
 
         Raises:
-            CorruptError: The ledger names it, and it is no longer here.
+            CorruptError: It is damaged.
+        """
+        found = next((found for found in self.all(kind) if found.manifest["key"] == key), None)
+        if found:
+            found.verify()
+        return found
+
+    def with_digest(self, digest: str) -> Artifact:
+        """The artifact with a digest, every file of it checked.
+
+        Raises:
+            CorruptError: The ledger names it, and it is no longer here or damaged.
         """
         for path in self.artifacts.glob(f"*/*-{digest[:12]}"):
             found = Artifact.open(path)
             if found.digest == digest:
+                found.verify()
                 return found
         raise CorruptError(
             f"artifact {digest[:12]} is named in the ledger and is no longer here",
@@ -89,10 +97,12 @@ class Workspace:
 
         Raises:
             UsageError: Nothing is called that.
+            CorruptError: It is damaged.
         """
-        with contextlib.suppress(OSError):  # too long for a path: a text, put where the target belongs
-            if (Path(target) / "manifest.json").is_file():
-                return Artifact.open(Path(target), kind)
+        if _is_artifact(Path(target)):
+            found = Artifact.open(Path(target), kind)
+            found.verify()
+            return found
         if "/" in target or target.endswith((".yaml", ".yml")):
             raise UsageError(
                 f"not an artifact's folder: {target}",
@@ -103,3 +113,9 @@ class Workspace:
         if found.kind != kind:
             raise UsageError(f"{target} is a {found.kind}, not a {kind}", where=str(found.path))
         return found
+
+
+def _is_artifact(path: Path) -> bool:
+    with contextlib.suppress(OSError):  # too long for a path: a text, put where the target belongs
+        return (path / "manifest.json").is_file()
+    return False

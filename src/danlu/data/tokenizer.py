@@ -57,7 +57,8 @@ def train_tokenizer(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
 
 def _char_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     counts = Counter(character for text in texts for character in text)
-    frequent = [character for character, count in counts.most_common() if count >= _RARE]
+    # Sorted, for the trainer would choose by chance among characters that are equally frequent.
+    frequent = sorted((c for c, count in counts.items() if count >= _RARE), key=lambda c: (-counts[c], c))
     byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
     special = [*SPECIAL, *byte_tokens]
     # A third of the vocabulary at least is left for pairs.
@@ -68,6 +69,7 @@ def _char_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=special,
+        initial_alphabet=frequent[:n_characters],
         limit_alphabet=n_characters,
         max_token_length=_LONGEST,
         min_frequency=_RARE,

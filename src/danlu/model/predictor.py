@@ -54,7 +54,6 @@ def load_predictor(model: Artifact) -> Predictor:
     Raises:
         CorruptError: A file of it is missing or not what was written.
     """
-    model.verify()
     facts = read_json(model.path / "model.json")
     try:
         classifier = classifier_class(facts["family"]).load(model.path)

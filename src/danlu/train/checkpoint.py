@@ -106,7 +106,9 @@ class Run:
             try:
                 state = self._read(folder, model, optimizer)
             except CorruptError as error:
-                self.progress.note(f"{folder.name} is damaged ({error.what}: {error.where}); going back to the one before")
+                self.progress.note(
+                    f"{folder.name} is damaged ({error.what}: {error.where}); going back to the one before"
+                )
                 aside = folder.with_name(f"damaged-{folder.name}")
                 shutil.rmtree(aside, ignore_errors=True)
                 folder.rename(aside)

@@ -476,7 +476,7 @@ def test_reading_gives_what_yaml_gives_and_a_line_for_every_value(
     tmp_path_factory: pytest.TempPathFactory, document: dict[str, Any]
 ) -> None:
     folder = tmp_path_factory.mktemp("yaml")
-    layer = read(folder, yaml.safe_dump(document, allow_unicode=True))
+    layer = read(folder, yaml.safe_dump(document))
     assert layer.values == document
     assert {key for key, value in leaves(document) if value != {}} <= layer.origins.keys()
     written = (folder / "r.yaml").read_text(encoding="utf-8").split("\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_a_digest_finds_its_artifact(workspace: Workspace) -> None:
 
 @pytest.fixture
 def named(workspace: Workspace) -> dict[str, Artifact]:
-    made = {name: make(workspace, name) for name in ("old", "new")}
+    made = {name: make(workspace, name, key=f"key of {name}") for name in ("old", "new")}
     workspace.ledger.set_alias("reviews", "champion", made["old"], reason="first")
     workspace.ledger.set_alias("reviews", "challenger", made["new"], reason="second")
     return made
@@ -135,3 +136,18 @@ def test_an_artifact_that_was_removed(workspace: Workspace, named: dict[str, Art
     with pytest.raises(CorruptError, match="no longer here") as caught:
         workspace.target("reviews", "model")
     assert "run the recipe again" in (caught.value.advice or "")
+
+
+def test_damage_is_found_wherever_an_artifact_is_asked_for(workspace: Workspace, named: dict[str, Artifact]) -> None:
+    old = named["old"]
+    (old.path / "file").write_text("changed")
+    asks: tuple[Callable[[], Artifact | None], ...] = (
+        lambda: workspace.target("reviews", "model"),
+        lambda: workspace.target(str(old.path), "model"),
+        lambda: workspace.with_digest(old.digest),
+        lambda: workspace.with_key("model", "key of old"),
+    )
+    for ask in asks:
+        with pytest.raises(CorruptError, match="file was changed"):
+            ask()
+    assert workspace.target("reviews@challenger", "model").digest == named["new"].digest
