@@ -37,7 +37,7 @@ def main() -> None:
     arguments.add_argument("--workspace", type=Path)
     given = arguments.parse_args()
     job = Job.load(RECIPE, ["seed=1"], Workspace(given.workspace), LinePrinter())
-    dataset, recipe = job.dataset(), job.recipe
+    dataset, recipe = job.dataset, job.recipe
     spec = TrainingSpec(
         model=recipe.model, tokenizer=recipe.tokenizer, pretrain=recipe.pretrain, train=recipe.train, seed=recipe.seed
     )

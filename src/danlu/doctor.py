@@ -98,7 +98,7 @@ def _made_up_training() -> str:
         _write_texts(folder / "texts.csv")
         (folder / "recipe.yaml").write_text(_RECIPE, encoding="utf-8")
         started = time.perf_counter()
-        model = Job.load(folder / "recipe.yaml", None, Workspace(folder / "workspace"), Silent()).model()
+        model = Job.load(folder / "recipe.yaml", None, Workspace(folder / "workspace"), Silent()).models()["bert"]
         seconds = time.perf_counter() - started
         score = model.json("training.json")["best_score"]
         answer = load_predictor(model).predict_proba(["好 棒 赞 的 喜"])

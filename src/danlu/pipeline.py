@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -84,30 +85,30 @@ class Job:
         """The recipe."""
         return self.loaded.recipe
 
+    @cached_property
     def dataset(self) -> Artifact:
         """The dataset; made unless it is there."""
         recipe = self.recipe
         return build_dataset(self.workspace, recipe.name, recipe.data, self.loaded.base, self.progress)
 
-    def data_card(self, dataset: Artifact) -> Artifact:
-        """The page about a dataset."""
-        return write_data_card(self.workspace, dataset, self.progress)
+    def data_card(self) -> Artifact:
+        """The page about the dataset."""
+        return write_data_card(self.workspace, self.dataset, self.progress)
 
     def plan(self) -> Plan:
         """What training the recipe's model will cost."""
-        return plan_training(self.dataset(), _spec(self.recipe), validation_scores, self.progress)
+        return plan_training(self.dataset, _spec(self.recipe), validation_scores, self.progress)
 
-    def model(self) -> Artifact:
-        """The recipe's model, or its ensemble; trained unless it is there."""
-        recipe, dataset = self.recipe, self.dataset()
+    def models(self) -> dict[str, Artifact]:
+        """The recipe's model by its family; where there is an ensemble, that first, then its members."""
+        recipe = self.recipe
         if not recipe.ensemble:
-            return self._train(dataset, recipe.model.family, recipe.name)
+            return {recipe.model.family: self._train(recipe.model.family, recipe.name)}
         members = {
-            label: self._train(dataset, label, f"{recipe.name}-{label}")
-            for label in (recipe.model.family, *recipe.ensemble)
+            label: self._train(label, f"{recipe.name}-{label}") for label in (recipe.model.family, *recipe.ensemble)
         }
-        model = train_ensemble(self.workspace, recipe.name, dataset, members, validation_scores, self.progress)
-        return self._called_latest(recipe.name, model)
+        ensemble = train_ensemble(self.workspace, recipe.name, self.dataset, members, validation_scores, self.progress)
+        return {ENSEMBLE: self._called_latest(recipe.name, ensemble), **members}
 
     def run(self) -> Ran:
         """From raw data to the report, and the gate's decision.
@@ -115,17 +116,16 @@ class Job:
         Raises:
             DanluError: A stage failed; what the stages before it made is kept, and the same command goes on from there.
         """
-        recipe = self.recipe
+        recipe, dataset = self.recipe, self.dataset
         events = EventLog(self.workspace.events, "run")
         events.write("run started", name=recipe.name)
-        dataset = self.dataset()
-        self.data_card(dataset)
+        self.data_card()
         plan = self.plan()
-        candidate = ENSEMBLE if recipe.ensemble else recipe.model.family
-        models = {candidate: self.model()}
-        for label in dict.fromkeys((recipe.model.family, *recipe.evaluate.baselines, *recipe.ensemble)):
+        models = self.models()
+        candidate = next(iter(models))
+        for label in recipe.evaluate.baselines:
             if label not in models:
-                models[label] = self._train(dataset, label, f"{recipe.name}-{label}")
+                models[label] = self._train(label, f"{recipe.name}-{label}")
         evaluations = {
             label: evaluate_model(self.workspace, model, dataset, recipe.evaluate, self.progress)
             for label, model in models.items()
@@ -136,7 +136,6 @@ class Job:
         self._promote(models[candidate], gate)
         report = write_report(
             self.workspace,
-            recipe.name,
             recipe=recipe.plain(),
             dataset=dataset,
             entries=[Entry(models[label], evaluations[label]) for label in models],
@@ -148,13 +147,13 @@ class Job:
         events.write("run ended", name=recipe.name, report=report.digest, gate=gate.passed)
         return Ran(recipe, dataset, models, evaluations, comparison, gate, report)
 
-    def _train(self, dataset: Artifact, label: str, name: str) -> Artifact:
+    def _train(self, label: str, name: str) -> Artifact:
         """A model of the recipe's own family, of another at the same size, or the TF-IDF baseline."""
         if label == TFIDF:
-            model = train_baseline(self.workspace, name, dataset, TfidfConfig(), validation_scores, self.progress)
+            model = train_baseline(self.workspace, name, self.dataset, TfidfConfig(), validation_scores, self.progress)
         else:
             recipe = self.recipe if label == self.recipe.model.family else self.loaded.with_family(label)
-            model = train_model(self.workspace, name, dataset, _spec(recipe), validation_scores, self.progress)
+            model = train_model(self.workspace, name, self.dataset, _spec(recipe), validation_scores, self.progress)
         return self._called_latest(name, model)
 
     def _called_latest(self, name: str, model: Artifact) -> Artifact:

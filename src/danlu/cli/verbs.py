@@ -34,8 +34,7 @@ def data(call: Call, recipe: RecipePath, overrides: Overrides = None) -> Answer:
     from danlu.pipeline import Job
 
     job = Job.load(recipe, overrides, call.workspace, call.progress)
-    dataset = job.dataset()
-    return answers.prepared(dataset, job.data_card(dataset))
+    return answers.prepared(job.dataset, job.data_card())
 
 
 @verb
@@ -44,7 +43,8 @@ def train(call: Call, recipe: RecipePath, overrides: Overrides = None) -> Answer
     from danlu.cli import answers
     from danlu.pipeline import Job
 
-    return answers.trained(Job.load(recipe, overrides, call.workspace, call.progress).model())
+    models = Job.load(recipe, overrides, call.workspace, call.progress).models()
+    return answers.trained(next(iter(models.values())))
 
 
 @verb

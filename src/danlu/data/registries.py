@@ -15,7 +15,7 @@ from pathlib import Path
 from danlu.core.errors import DataError
 from danlu.data import samples
 
-__all__ = ["Progress", "download"]
+__all__ = ["Progress", "by_hand", "download"]
 
 Progress = Callable[[str, int, int], None]
 """Called with a file's name, the bytes that are here and the bytes of the whole (0 where unknown)."""

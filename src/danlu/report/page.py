@@ -120,7 +120,7 @@ def _pictures(facts: Facts) -> dict[str, Markup]:
     if compared:
         found["differences"] = forest(
             [
-                _row(model.label, {**found_macro_f1(model.against), "n": model.against["n"]}, ours=model.ours)
+                _row(model.label, {**_difference(model.against), "n": model.against["n"]}, ours=model.ours)
                 for model in compared
                 if model.against is not None
             ],
@@ -135,7 +135,7 @@ def _pictures(facts: Facts) -> dict[str, Markup]:
     return found
 
 
-def found_macro_f1(against: Mapping[str, Any]) -> dict[str, Any]:
+def _difference(against: Mapping[str, Any]) -> dict[str, Any]:
     """The difference in macro F1 as a value with its interval."""
     macro_f1 = against["metrics"]["macro_f1"]
     return {"value": macro_f1["difference"], "low": macro_f1["low"], "high": macro_f1["high"]}

@@ -17,7 +17,6 @@ __all__ = ["Entry", "write_data_card", "write_report"]
 
 def write_report(
     workspace: Workspace,
-    name: str,
     *,
     recipe: Mapping[str, Any],
     dataset: Artifact,
@@ -31,7 +30,6 @@ def write_report(
 
     Args:
         workspace: Where the artifact goes.
-        name: The recipe's name.
         recipe: Its resolved values.
         dataset: What was trained and tested on.
         entries: Models with their evaluations: the recipe's own first, then the baselines.
@@ -47,6 +45,7 @@ def write_report(
         CorruptError: An artifact lacks a file, or it is damaged.
     """
     progress.stage("report")
+    name = str(recipe["name"])
     facts = gather(
         name,
         workspace.root.parent,

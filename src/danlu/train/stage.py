@@ -24,6 +24,7 @@ from danlu.model.classifier import NeuralClassifier, save_module
 from danlu.train.checkpoint import Run
 from danlu.train.examples import Score, write_model
 from danlu.train.loop import fit
+from danlu.train.plan import peak_memory
 from danlu.train.prepare import Prepared, TrainingSpec, prepare_pretraining, prepare_training
 
 __all__ = ["pretrain_model", "train_model"]
@@ -122,7 +123,7 @@ def _carry_out(
         progress.note(f"{n_parameters:,} parameters · {prepared.feed.n_steps:,} steps")
         run = Run(folder, progress)
         fitted = fit(prepared, run, progress)
-        facts = {**_timing(run.timing), **asdict(fitted), "n_parameters": n_parameters}
+        facts = {**_timing(run.timing), **asdict(fitted), "n_parameters": n_parameters, "memory_bytes": peak_memory()}
         with workspace.create(
             work.kind, work.name, key=work.key, config=work.config, parents=work.parents, commitments=commitments
         ) as draft:

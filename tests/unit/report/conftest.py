@@ -45,7 +45,6 @@ class Run:
         """Write the report."""
         return write_report(
             self.workspace,
-            "reviews",
             recipe=self.recipe,
             dataset=self.dataset,
             entries=self.entries,
@@ -90,7 +89,7 @@ def make_entry(
         facts |= {"weights": {"bert": 0.71, "tfidf-lr": 0.33}}
     elif family != "tfidf-lr":
         facts |= {"seconds": 183.4, "n_tokens": 4_812_345, "n_positions": 5_012_000, "step": 900, "n_steps": 1200}
-        facts |= {"best_step": 750, "best_score": 0.8731, "n_parameters": 1_234_567}
+        facts |= {"best_step": 750, "best_score": 0.8731, "n_parameters": 1_234_567, "memory_bytes": 1_500_000_000}
         before = {"seconds": 61.5, "n_tokens": 1_600_000, "n_positions": 1_650_000, "step": 800, "n_steps": 800}
         facts |= {"pretraining": before} if family == "bert" else {}
         for step in range(6, 901, 6):
