@@ -1,0 +1,149 @@
+"""From a csv file to a report and an answer, through the command line, with no network."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from small import made_up, recipe_text, write_csv
+
+VERBS_TO_ASK = ("data", "plan", "train", "run")
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    write_csv(tmp_path / "texts.csv", made_up(400, n_chars=(4, 12)))
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        recipe_text(
+            "bert",
+            pretrain={"epochs": 1},
+            train={"epochs": 3, "batch_tokens": 256, "learning_rate": 5e-3},
+            ensemble=["tfidf-lr"],
+            evaluate={"baselines": ["tfidf-lr", "gru"], "bootstrap": 100},
+        )
+    )
+    return path
+
+
+def test_the_whole_life_cycle(danlu, recipe):
+    first = danlu("run", recipe, "--json")
+    assert first.code in (0, 3), first.err
+    found = first.json
+    report = Path(found["report"])
+    assert report.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert (report.parent / "card.md").stat().st_size > 500
+    assert (first.code == 0) == found["gate"]["passed"]
+    assert set(found["metrics"]) == {"ensemble", "bert", "tfidf-lr", "gru"}
+    alias = "champion" if found["gate"]["passed"] else "challenger"
+
+    again = danlu("run", recipe)
+    assert again.code == first.code
+    made = ["dataset", "pretrained", "model", "evaluation", "comparison"]
+    assert again.err.count("is there already") >= 1 + 1 + 4 + 4 + 1
+    for kind, n in zip(made, (1, 1, 4, 4, 1), strict=True):
+        assert len(list((danlu.workspace / "artifacts" / kind).glob("tiny*"))) == n, kind
+    assert "the gate refused" in again.out.lower() or "champion" in again.out
+    assert not list(danlu.workspace.rglob("checkpoints"))
+
+    log = danlu("log", "--json").json
+    assert f"tiny@{alias}" in [name for model in log["models"] for name in model["aliases"]]
+    assert [entry["alias"] for entry in log["ledger"] if entry["name"] == "tiny"].count("latest") == 1
+    assert danlu("log").code == 0
+
+    by_word = danlu("predict", f"tiny@{alias}", "好棒赞喜", "差烂坏假", "--json").json
+    by_line = danlu("predict", found["model"], "--json", stdin="好棒赞喜\n差烂坏假\r\n".encode()).json
+    assert by_word["predictions"] == by_line["predictions"]
+    assert [answer["label"] for answer in by_word["predictions"]] == ["good", "bad"]
+    for answer in by_word["predictions"]:
+        assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert max(answer["probabilities"], key=answer["probabilities"].get) == answer["label"]
+    shown = danlu("predict", found["model"], "[bold]好[/red] :smile:")
+    assert "[bold]好[/red] :smile:" in shown.out
+
+    evaluation = danlu("eval", f"tiny@{alias}", "bootstrap=200", "--json").json
+    assert evaluation["n_resamples"] == 200
+    assert evaluation["metrics"]["macro_f1"]["value"] == found["metrics"]["ensemble"]["macro_f1"]["value"]
+
+    compared = danlu("compare", "tiny-tfidf-lr@latest", f"tiny@{alias}", "--json").json
+    assert compared["models"][0]["metrics"]["macro_f1"]["difference"] == pytest.approx(found["gate"]["difference"])
+    assert danlu("compare", "tiny-gru@latest", "tiny-bert@latest").code == 0
+
+
+def test_another_name_for_the_same_work_can_be_asked_by_that_name(danlu, recipe):
+    assert danlu("train", recipe, "ensemble=[]", "pretrain.epochs=0", "train.epochs=1").code == 0
+    renamed = danlu("train", recipe, "ensemble=[]", "pretrain.epochs=0", "train.epochs=1", "name=other")
+    assert renamed.err.count("is there already") == 2
+    assert danlu("predict", "other@latest", "好").code == 0
+
+
+def test_plan_data_and_train_say_what_they_did(danlu, recipe):
+    data = danlu("data", recipe, "--json").json
+    assert data["summary"]["n_read"] == 400
+    assert Path(data["card"]).read_text(encoding="utf-8").startswith("<!doctype html>")
+    plan = danlu("plan", recipe, "--json").json
+    assert plan["family"] == "bert"
+    assert plan["seconds"] > 0
+    trained = danlu("train", recipe, "ensemble=[]", "--json").json
+    assert trained["n_parameters"] == plan["n_parameters"]
+    assert trained["n_steps"] + trained["pretraining"]["n_steps"] == plan["n_steps"]
+    assert trained["n_tokens"] + trained["pretraining"]["n_tokens"] == plan["n_tokens"]
+    for words in (["data", recipe], ["plan", recipe], ["train", recipe, "ensemble=[]"]):
+        assert danlu(*words).code == 0
+
+
+def test_every_value_of_a_recipe_has_an_origin(danlu, recipe):
+    found = danlu("config", "show", recipe, "train.epochs=7", "model.dropout=0.5", "--json").json
+    values = {key: (item["value"], item["from"]) for key, item in found["values"].items()}
+    assert values["train.epochs"] == (7, "command line")
+    assert values["model.dropout"] == (0.5, "command line")
+    assert values["pretrain.epochs"] == (1, f"{recipe}:{line_of(recipe, 'epochs')}")
+    assert values["data.clean.dedup"] == ("near", "default")
+    assert values["model.size"] == ("tiny", "default")
+    assert values["train.embedding_rate"][1] == "derived from model.family=bert, model.size=tiny"
+    assert all(origin for _, origin in values.values())
+    text = danlu("config", "show", recipe).out
+    assert all(key in text for key in values)
+
+
+def line_of(path: Path, word: str) -> int:
+    return next(n for n, line in enumerate(path.read_text().splitlines(), 1) if f'"{word}"' in line)
+
+
+def test_the_schema_knows_every_key_and_asks_for_no_more_than_is_needed(danlu):
+    schema = danlu("config", "schema", "--json").json
+    assert json.loads(danlu("config", "schema").out) == schema
+    families = {}
+    for branch in schema["oneOf"]:
+        assert set(branch["required"]) == {"danlu", "name", "task", "data", "model"}
+        assert branch["additionalProperties"] is False
+        model = at(schema, branch["properties"]["model"])
+        assert "family" in model["required"]
+        assert set(model["required"]) <= {"family"}  # the size derives the rest
+        families[model["properties"]["family"]["const"]] = model
+    assert set(families) == {"bert", "gru"}
+    for reference in re.findall(r'"\$ref": "#/\$defs/(\w+)"', json.dumps(schema)):
+        assert reference in schema["$defs"]
+    undescribed = [
+        f"{name}.{key}"
+        for name, part in schema["$defs"].items()
+        for key, value in part.get("properties", {}).items()
+        if not value.get("description")
+    ]
+    assert not undescribed
+
+
+def at(schema: dict, value: dict) -> dict:
+    reference = value.get("$ref") or value["allOf"][0]["$ref"]
+    return schema["$defs"][reference.removeprefix("#/$defs/")]
+
+
+def test_the_doctor_is_content(danlu):
+    found = danlu("doctor", "--json")
+    assert found.code == 0
+    assert found.json["ok"]
+    assert {"Python and packages", "disk", "made-up training"} <= {f["what"] for f in found.json["findings"]}
+    assert danlu.files() == []

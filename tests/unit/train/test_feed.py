@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from danlu.core.seeds import Seeds
+from danlu.data.batches import padding_share
+from danlu.train.feed import PlannedFeed
+from danlu.train.loop import TrainConfig
+
+LENGTHS = np.random.default_rng(0).integers(1, 60, 300)
+
+
+def feed_of(seed="1", **train):
+    config = TrainConfig(**{"epochs": 3, "batch_tokens": 512} | train)
+    return PlannedFeed(LENGTHS, lambda rows, step: (rows, step), config, Seeds.new(seed))
+
+
+def epochs(feed, n_epochs=3):
+    """The rows of each epoch, in order."""
+    rows = np.concatenate([feed.rows(step) for step in range(feed.n_steps)])
+    return np.split(rows, n_epochs)
+
+
+def test_every_row_is_taken_once_an_epoch_each_time_in_another_order():
+    found = epochs(feed_of())
+    assert all(sorted(rows.tolist()) == list(range(len(LENGTHS))) for rows in found)
+    assert not np.array_equal(found[0], found[1])
+
+
+def test_the_plan_follows_from_the_seed():
+    first, again, other = (np.concatenate(epochs(feed_of(seed))) for seed in ("1", "1", "2"))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_longer_run_begins_as_a_shorter_one():
+    long, short = feed_of(epochs=3), feed_of(epochs=2)
+    assert all(np.array_equal(long.rows(step), short.rows(step)) for step in range(short.n_steps))
+
+
+def test_a_batch_is_made_when_it_is_asked_for_and_the_same_each_time():
+    feed = feed_of()
+    (rows, step), (again, _) = feed.batch(7), feed.batch(7)
+    assert step == 7
+    assert rows is again is feed.rows(7)
+
+
+@pytest.mark.parametrize("per_epoch", [1, 2, 5, 1000])
+def test_evaluations_are_spread_over_each_epoch_and_the_last_step_is_one(per_epoch):
+    feed = feed_of(evaluations_per_epoch=per_epoch)
+    after = sorted(feed.evaluate_after)
+    assert after[-1] == feed.n_steps
+    assert after[0] > 0
+    assert len(after) == min(3 * per_epoch, feed.n_steps)
+    if per_epoch == 1:  # each after a whole epoch
+        assert [sum(len(feed.rows(s)) for s in range(end)) for end in after] == [300, 600, 900]
+
+
+def test_counts_of_tokens_and_positions():
+    feed = feed_of()
+    assert feed.n_tokens == 3 * LENGTHS.sum()
+    n_positions = sum(feed.size(step) for step in range(feed.n_steps))
+    batches = [feed.rows(step) for step in range(feed.n_steps)]
+    n_expected = sum(len(rows) * LENGTHS[rows].max() for rows in batches)
+    assert n_positions == n_expected
+    assert padding_share(LENGTHS, batches[: len(batches) // 3]) < 0.1
