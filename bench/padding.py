@@ -55,7 +55,7 @@ def main() -> None:
         started = time.perf_counter()
         for step, rows in enumerate(batches):
             batch = collate(tokens, rows, PAD, train.labels)
-            take_step(prepared.module, optimizer, batch, 1e-4, prepared.config.clip_norm, step)
+            take_step(prepared, optimizer, batch, 1e-4, step)
         return len(tokens.ids) / (time.perf_counter() - started)
 
     epoch(ways["by length"][:20])

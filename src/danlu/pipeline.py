@@ -202,7 +202,9 @@ def compare_targets(workspace: Workspace, targets: Sequence[str], progress: Prog
     config = EvaluateConfig()
     models = {target: workspace.target(target, "model") for target in targets}
     if len(models) < 2:
-        raise UsageError("a comparison needs two models", advice="danlu compare BASELINE MODEL ...")
+        raise UsageError(
+            "a comparison needs two models", where=" ".join(targets), advice="danlu compare BASELINE MODEL ..."
+        )
     if len(datasets := {model.manifest["parents"]["dataset"] for model in models.values()}) > 1:
         raise UsageError(
             f"the models were trained on {len(datasets)} different datasets",

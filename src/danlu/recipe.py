@@ -17,8 +17,7 @@ from danlu.data.tokenizer import TokenizerConfig
 from danlu.evaluate.config import EvaluateConfig
 from danlu.model.base import FamilyConfig
 from danlu.model.families import FAMILIES, TFIDF
-from danlu.train.loop import TrainConfig
-from danlu.train.prepare import PretrainConfig
+from danlu.train.prepare import ClassifyConfig, PretrainConfig
 
 __all__ = ["Loaded", "Recipe", "json_schema", "load", "schema"]
 
@@ -46,7 +45,7 @@ class Recipe(Config):
     """The model to train."""
     pretrain: PretrainConfig = PretrainConfig()
     """How it first learns from the training texts without their labels."""
-    train: TrainConfig = TrainConfig()
+    train: ClassifyConfig = ClassifyConfig()
     """How it is trained."""
     ensemble: tuple[str, ...] = ()
     """Other models whose answers are combined with the model's; their weights are fitted on the validation split."""

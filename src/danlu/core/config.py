@@ -87,7 +87,8 @@ def read_yaml(path: Path) -> Layer:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise UsageError(f"cannot read the recipe: {error.strerror}", where=str(path)) from error
+        advice = "give the path of a recipe, a YAML file"
+        raise UsageError(f"cannot read the recipe: {error.strerror}", where=str(path), advice=advice) from error
     except UnicodeDecodeError as error:
         raise UsageError("the recipe is not UTF-8 text", where=str(path), advice="save it as UTF-8") from error
     origins: dict[str, str] = {}
@@ -109,7 +110,8 @@ def read_overrides(words: Sequence[str]) -> Layer:
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key:
-            raise UsageError(f"not understood: {word!r}", advice="override a value as key=value, e.g. train.epochs=3")
+            advice = "override a value as key=value, e.g. train.epochs=3"
+            raise UsageError(f"not understood: {word!r}", where="command line", advice=advice)
         origins: dict[str, str] = {}
         value = _read(text, lambda _: f"command line: {word}", f"{key}.", origins)  # noqa: B023 (called at once)
         if not isinstance(value, dict):

@@ -105,7 +105,8 @@ class Workspace:
             return found
         if "/" in target or target.endswith((".yaml", ".yml")):
             raise UsageError(
-                f"not an artifact's folder: {target}",
+                "not an artifact's folder",
+                where=target,
                 advice="give an artifact's folder or name@alias; danlu log lists them",
             )
         name, _, alias = target.partition("@")

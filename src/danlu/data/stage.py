@@ -23,7 +23,7 @@ from danlu.data.prepare import CleanConfig, SplitConfig, prepare
 from danlu.data.samples import find_sample
 from danlu.data.sources import read_source, source_files
 
-__all__ = ["DataConfig", "Split", "build_dataset", "class_names", "iterate_split", "read_split"]
+__all__ = ["DataConfig", "Split", "build_dataset", "class_names", "iterate_split", "read_split", "require_split"]
 
 Split = Literal["train", "valid", "test"]
 
@@ -91,6 +91,17 @@ def iterate_split(dataset: Artifact, split: Split, columns: Sequence[str], batch
     """Some columns of a split, a few rows at a time: a large split is never held whole."""
     with pq.ParquetFile(dataset.path / f"{split}.parquet") as file:
         yield from file.iter_batches(batch_size=batch_rows, columns=list(columns))
+
+
+def require_split(dataset: Artifact, split: Split) -> None:
+    """Refuse a dataset without records in a split.
+
+    Raises:
+        DataError: It has none.
+    """
+    if not pq.read_metadata(dataset.path / f"{split}.parquet").num_rows:
+        what, key = f"the {split} split is empty", f"data.split.{split}"
+        raise DataError(what, where=str(dataset.path), advice=f"set {key} above 0, then run the recipe again")
 
 
 def class_names(dataset: Artifact) -> list[str]:

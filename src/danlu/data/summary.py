@@ -32,6 +32,7 @@ def check_trainable(records: Records, splits: NDArray[np.int64], config: SplitCo
     if len(kept) == 0:
         raise DataError(
             f"cleaning left none of the {len(records)} records ({why})",
+            where="data.clean",
             advice="dropped.parquet has each with its reason; loosen data.clean, or check data.columns",
         )
     wanted = {"train": True, "valid": config.valid > 0, "test": config.test > 0}
@@ -39,6 +40,7 @@ def check_trainable(records: Records, splits: NDArray[np.int64], config: SplitCo
         if not np.any(splits[kept] == rank) and (wanted[name] if config.column is None else name == "train"):
             raise DataError(
                 f"the {name} split is empty: {len(kept)} records were left to split",
+                where=f"data.split.{config.column and 'column' or name}" if name != "train" else "data.split",
                 advice="use more data, other shares in data.split, or another data.split.seed",
             )
     if not records.has_labels:
@@ -48,6 +50,7 @@ def check_trainable(records: Records, splits: NDArray[np.int64], config: SplitCo
     if len(set(labels)) == 1:
         raise DataError(
             f"every record left has the label {labels[0]!r}",
+            where="data.columns.label",
             advice=f"classification needs two labels or more; dropped were: {why or 'none'}",
         )
     lost = [row for row, label in zip(kept.tolist(), labels, strict=True) if label not in in_train]

@@ -14,7 +14,7 @@ from danlu.core.errors import UsageError
 from danlu.core.files import digest_of, write_json
 from danlu.core.progress import Progress
 from danlu.core.workspace import Workspace
-from danlu.data.stage import iterate_split, read_split
+from danlu.data.stage import iterate_split, read_split, require_split
 from danlu.evaluate.comparison import compare_with_baseline
 from danlu.evaluate.config import EvaluateConfig
 from danlu.evaluate.evaluation import evaluate_predictions
@@ -71,6 +71,7 @@ def evaluate_model(
     if found := workspace.with_key("evaluation", key):
         progress.note(f"{found.path.name} is there already")
         return found
+    require_split(dataset, "test")
     predictor = load_predictor(model)
     with workspace.create("evaluation", model.name, key=key, config=config.plain(), parents=parents) as draft:
         path = draft.folder / "predictions.parquet"

@@ -35,10 +35,10 @@ class BertConfig(FamilyConfig):
     """Attention heads of a block."""
     d_ff: int = Field(gt=0)
     """Width of a block's feed-forward part."""
-    dropout: float = Field(0.1, ge=0, lt=1)
-    """Share dropped of token vectors and of the text's vector, in training."""
-    block_dropout: float = Field(0.0, ge=0, lt=1)
-    """Share dropped inside the blocks, in training."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """Share dropped of token vectors and of the text's vector, while it is trained to name classes."""
+    block_dropout: float = Field(0.1, ge=0, lt=1)
+    """Share dropped inside the blocks, while it is trained to name classes."""
     token_dropout: float = Field(0.2, ge=0, lt=1)
     """Share of tokens hidden while it is trained to name classes."""
 
@@ -52,15 +52,15 @@ class BertConfig(FamilyConfig):
         "tiny": {
             "model": {"d_model": 128, "n_layers": 1, "n_heads": 4, "d_ff": 384},
             "pretrain": {"epochs": 3},
-            "train": {"epochs": 3, "learning_rate": 1e-3, "embedding_rate": 0.3},
+            "train": {"epochs": 3, "learning_rate": 1e-3, "embedding_rate": 0.3, "consistency": 2.0},
         },
         "small": {
-            "model": {"d_model": 256, "n_layers": 4, "n_heads": 4, "d_ff": 1024, "block_dropout": 0.1},
+            "model": {"d_model": 256, "n_layers": 4, "n_heads": 4, "d_ff": 1024},
             "pretrain": {"epochs": 10, "learning_rate": 1e-3},
             "train": {"epochs": 4, "learning_rate": 5e-4, "embedding_rate": 0.3},
         },
         "base": {
-            "model": {"d_model": 768, "n_layers": 12, "n_heads": 12, "d_ff": 3072, "block_dropout": 0.1},
+            "model": {"d_model": 768, "n_layers": 12, "n_heads": 12, "d_ff": 3072},
             "pretrain": {"epochs": 20, "learning_rate": 4e-4, "batch_tokens": 32768},
             "train": {"epochs": 4, "learning_rate": 5e-5, "batch_tokens": 8192},
         },
@@ -76,16 +76,17 @@ class Bert(Model):
     def __init__(self, config: BertConfig, *, vocab_size: int, mask_token: int, n_classes: int | None) -> None:
         super().__init__()
         self.config = config
-        # While it learns to name hidden tokens, the feed hides them; while it learns classes, the embedding does.
-        token_dropout = config.token_dropout if n_classes else 0.0
-        self.embedding = TokenEmbedding(vocab_size, config.d_model, mask_token, token_dropout, config.dropout)
+        # Naming hidden tokens is hard enough without dropout; the feed hides the tokens then.
+        dropout, block_dropout, token_dropout = (
+            (config.dropout, config.block_dropout, config.token_dropout) if n_classes else (0.0, 0.0, 0.0)
+        )
+        self.embedding = TokenEmbedding(vocab_size, config.d_model, mask_token, token_dropout, dropout)
         self.blocks = nn.ModuleList(
-            EncoderBlock(config.d_model, config.n_heads, config.d_ff, config.block_dropout)
-            for _ in range(config.n_layers)
+            EncoderBlock(config.d_model, config.n_heads, config.d_ff, block_dropout) for _ in range(config.n_layers)
         )
         self.norm = nn.LayerNorm(config.d_model)
         self.head = (
-            ClassificationHead(config.d_model, n_classes, config.dropout, [masked_mean])
+            ClassificationHead(config.d_model, n_classes, dropout, [masked_mean])
             if n_classes
             else MaskedLanguageHead(self.embedding.tokens)
         )

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from danlu.core.artifact import Artifact
-from danlu.core.errors import DataError
 from danlu.core.files import write_json
 from danlu.data.clean import CleanConfig
-from danlu.data.stage import Split, class_names, read_split
+from danlu.data.stage import Split, class_names, read_split, require_split
 from danlu.model.families import Classifier
 from danlu.model.predictor import Predictor
 
@@ -42,9 +41,8 @@ def load_examples(dataset: Artifact, split: Split, classes: list[str]) -> Exampl
     Raises:
         DataError: The split is empty, or its records have no label.
     """
+    require_split(dataset, split)
     table = read_split(dataset, split, ["text", "label"])
-    if not len(table):
-        raise DataError(f"the {split} split is empty", where=str(dataset.path), advice=f"set data.split.{split}")
     number = {name: index for index, name in enumerate(classes)}
     labels = np.array([number[label] for label in table.column("label").to_pylist()], np.int64)
     return Examples(table.column("text").to_pylist(), labels)

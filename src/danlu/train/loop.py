@@ -25,7 +25,7 @@ from danlu.model.base import Model
 from danlu.train.checkpoint import Run, State
 from danlu.train.optimizer import OptimizerConfig, learning_rate, make_optimizer
 
-__all__ = ["Feed", "Fitted", "TrainConfig", "Training", "fit", "take_step"]
+__all__ = ["Feed", "Fitted", "TrainConfig", "Training", "fit", "plain_loss", "take_step"]
 
 _N_REPORTS = 200
 """Points on a training curve: enough to see its shape."""
@@ -64,6 +64,11 @@ class Feed(Protocol):
         ...
 
 
+def plain_loss(model: Model, batch: Batch) -> torch.Tensor:
+    """The model's own loss of its answer to a batch."""
+    return model.loss(model(batch), batch)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """What the loop works on.
@@ -74,6 +79,7 @@ class Training:
         seeds: The run's seeds; the loop uses the ``dropout`` stream.
         config: How to train.
         evaluate: Scores the module on the validation split; ``"score"`` decides which weights are best (higher).
+        loss: The scalar loss of the module on a batch.
     """
 
     module: Model
@@ -81,6 +87,7 @@ class Training:
     seeds: Seeds
     config: TrainConfig
     evaluate: Callable[[Model], dict[str, float]]
+    loss: Callable[[Model, Batch], torch.Tensor] = plain_loss
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,7 @@ def fit(work: Training, run: Run, progress: Progress) -> Fitted:
         batch = feed.batch(state.step)
         rate = learning_rate(state.step, feed.n_steps, config)
         torch.manual_seed(work.seeds.at("dropout", state.step))
-        loss, norm = take_step(model, optimizer, batch, rate, config.clip_norm, state.step)
+        loss, norm = take_step(work, optimizer, batch, rate, state.step)
         _count(state, loss, norm, rate, feed.n_steps, run)
         clock.tick(state, batch, loss)
     clock.report(state)
@@ -142,23 +149,26 @@ def fit(work: Training, run: Run, progress: Progress) -> Fitted:
 
 
 def take_step(
-    model: Model, optimizer: torch.optim.Optimizer, batch: Batch, rate: float, clip_norm: float, step: int
+    work: Training, optimizer: torch.optim.Optimizer, batch: Batch, rate: float, step: int
 ) -> tuple[float, float]:
     """One optimizer step.
 
     Returns:
         The loss, and the norm of the gradients before clipping.
+
+    Raises:
+        DanluError: One of the two is not finite; the step is not taken.
     """
-    model.train()
+    work.module.train()
     for group in optimizer.param_groups:
         group["lr"] = rate * group["rate"]
     optimizer.zero_grad(set_to_none=True)
-    loss = model.loss(model(batch), batch)
+    loss = work.loss(work.module, batch)
     value = loss.item()
     moment = f"at step {step} (learning rate {rate:g}); the step was not taken, the last checkpoint is intact"
     _require_finite("loss", value, moment)
     torch.autograd.backward(loss)
-    norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    norm = nn.utils.clip_grad_norm_(work.module.parameters(), work.config.clip_norm)
     _require_finite("norm of the gradients", norm.item(), moment)
     optimizer.step()
     return value, norm.item()

@@ -108,4 +108,4 @@ def _cost(prepared: Prepared) -> tuple[float, float]:
 def _step(prepared: Prepared, optimizer: torch.optim.Optimizer, step: int) -> None:
     """One step of the run, on weights that nobody keeps."""
     rate = learning_rate(0, prepared.feed.n_steps, prepared.config)
-    take_step(prepared.module, optimizer, prepared.feed.batch(step), rate, prepared.config.clip_norm, step)
+    take_step(prepared, optimizer, prepared.feed.batch(step), rate, step)

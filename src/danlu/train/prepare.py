@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +23,21 @@ from danlu.data.tokenizer import MASK, PAD, TokenizerConfig, encode, load_tokeni
 from danlu.model.base import FamilyConfig, Model
 from danlu.model.classifier import NeuralClassifier, build_module, load_backbone
 from danlu.model.init import EMBEDDING_STD, initialise
+from danlu.train.consistency import consistent_loss
 from danlu.train.cooccurrence import cooccurrence_vectors
 from danlu.train.examples import Score, load_examples
 from danlu.train.feed import PlannedFeed
-from danlu.train.loop import TrainConfig, Training
+from danlu.train.loop import TrainConfig, Training, plain_loss
 from danlu.train.masking import hide_tokens
 
-__all__ = ["Prepared", "PretrainConfig", "TrainingSpec", "prepare_pretraining", "prepare_training"]
+__all__ = ["ClassifyConfig", "Prepared", "PretrainConfig", "TrainingSpec", "prepare_pretraining", "prepare_training"]
+
+
+class ClassifyConfig(TrainConfig):
+    """How a model is trained to name classes."""
+
+    consistency: float = Field(0.0, ge=0)
+    """How much two passes of a text, each with a dropout of its own, are to agree; 0 makes one pass only."""
 
 
 class PretrainConfig(TrainConfig):
@@ -48,7 +57,7 @@ class TrainingSpec(Config):
     model: SerializeAsAny[FamilyConfig]
     tokenizer: TokenizerConfig
     pretrain: PretrainConfig
-    train: TrainConfig
+    train: ClassifyConfig
     seed: int | None
 
 
@@ -136,7 +145,10 @@ def prepare_training(
         return score(valid.labels, NeuralClassifier(trained, tokenizer, len(classes)).probabilities(held_out))
 
     feed = PlannedFeed(tokens.lengths, make, spec.train, seeds)
-    return Prepared(module=module, feed=feed, seeds=seeds, config=spec.train, evaluate=evaluate, tokenizer=tokenizer)
+    loss = partial(consistent_loss, weight=spec.train.consistency) if spec.train.consistency else plain_loss
+    return Prepared(
+        module=module, feed=feed, seeds=seeds, config=spec.train, loss=loss, evaluate=evaluate, tokenizer=tokenizer
+    )
 
 
 def _initialise(module: Model, tokens: Tokens, seeds: Seeds) -> None:

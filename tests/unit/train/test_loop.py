@@ -169,7 +169,7 @@ def test_no_weight_moves_at_a_step_that_is_not_finite(what, monkeypatch):
     else:
         next(module.parameters()).register_hook(lambda gradient: gradient * math.inf)
     with pytest.raises(DanluError, match="the loss is nan" if what == "loss" else "norm of the gradients is nan|inf"):
-        take_step(module, optimizer, work.feed.batch(0), 1e-3, 1.0, 0)
+        take_step(work, optimizer, work.feed.batch(0), 1e-3, 0)
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     assert not optimizer.state
 
