@@ -146,7 +146,14 @@ def make_training(evaluate: Callable[[Model], dict[str, float]] | None = None, *
         return validation_scores(labels, classifier.probabilities(tokens))
 
     feed = PlannedFeed(tokens.lengths, lambda batch, _: collate(tokens, batch, PAD, labels), config, seeds)
-    return Training(module=module, feed=feed, seeds=seeds, config=config, evaluate=evaluate or score)
+    return Training(
+        module=module,
+        feed=feed,
+        seeds=seeds,
+        config=config,
+        loss=lambda module, batch: module.loss(module(batch), batch),
+        evaluate=evaluate or score,
+    )
 
 
 def danlu_in_child(words: list[str], log: Path) -> None:

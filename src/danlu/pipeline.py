@@ -13,7 +13,7 @@ from danlu.core.errors import UsageError
 from danlu.core.events import EventLog
 from danlu.core.progress import Progress
 from danlu.core.workspace import Workspace
-from danlu.data.stage import build_dataset
+from danlu.data.stage import build_dataset, require_split
 from danlu.evaluate.config import EvaluateConfig
 from danlu.evaluate.stage import compare_models, evaluate_model, validation_scores
 from danlu.model.families import ENSEMBLE, TFIDF
@@ -117,6 +117,7 @@ class Job:
             DanluError: A stage failed; what the stages before it made is kept, and the same command goes on from there.
         """
         recipe, dataset = self.recipe, self.dataset
+        require_split(dataset, "test")
         events = EventLog(self.workspace.events, "run")
         events.write("run started", name=recipe.name)
         self.data_card()

@@ -116,6 +116,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
     family, size = model.get("family"), model.get("size", "tiny")
     if family is None:
         raise UsageError("model.family is missing", where=str(path), advice=f"one of {', '.join(FAMILIES.names())}")
+    if family not in FAMILIES.names():
+        advice = nearest(str(family), FAMILIES.names())
+        raise UsageError(f"unknown model family {family!r}", where=str(path), advice=advice)
     values = _derived(str(family), str(size))
     origins = {
         f"{section}.{key}": f"derived from model.family={family}, model.size={size}"

@@ -71,7 +71,8 @@ class Artifact:
         if manifest["digest"] != digest_of({name: manifest[name] for name in _IDENTITY}):
             raise CorruptError("the manifest does not match its own digest", where=where, advice=_MEND)
         if kind is not None and manifest["kind"] != kind:
-            raise UsageError(f"this is a {manifest['kind']}, not a {kind}", where=str(path))
+            advice = "danlu log lists the models with their folders"
+            raise UsageError(f"this is a {manifest['kind']}, not a {kind}", where=str(path), advice=advice)
         return cls(path, manifest)
 
     @property

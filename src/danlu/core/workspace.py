@@ -105,8 +105,8 @@ class Workspace:
             return found
         if "/" in target or target.endswith((".yaml", ".yml")):
             raise UsageError(
-                "not an artifact's folder",
-                where=target,
+                f"not an artifact's folder: {target}",
+                where=str(self.root),
                 advice="give an artifact's folder or name@alias; danlu log lists them",
             )
         name, _, alias = target.partition("@")

@@ -40,7 +40,7 @@ def check_trainable(records: Records, splits: NDArray[np.int64], config: SplitCo
         if not np.any(splits[kept] == rank) and (wanted[name] if config.column is None else name == "train"):
             raise DataError(
                 f"the {name} split is empty: {len(kept)} records were left to split",
-                where=f"data.split.{config.column and 'column' or name}" if name != "train" else "data.split",
+                where="data.split",
                 advice="use more data, other shares in data.split, or another data.split.seed",
             )
     if not records.has_labels:

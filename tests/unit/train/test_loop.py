@@ -94,7 +94,8 @@ def test_training_lowers_the_loss_and_the_curve_holds_every_report(tmp_path):
     scores = [line for line in lines(run) if "valid" in line]
     assert [line["step"] for line in losses] == list(range(1, fitted.n_steps + 1))
     assert [line["step"] for line in scores] == sorted(work.feed.evaluate_after)
-    assert losses[-1]["loss"] < 0.6 < 0.65 < losses[0]["loss"]
+    first, last = ([line["loss"] for line in part] for part in (losses[:5], losses[-5:]))
+    assert sum(last) / 5 < sum(first) / 5 - 0.05
     assert losses[-1]["learning_rate"] < max(line["learning_rate"] for line in losses) / 20
 
 
@@ -181,9 +182,9 @@ def test_a_score_that_is_not_finite_is_an_error_not_the_best(tmp_path):
 
 
 def test_long_gradients_are_clipped_and_the_norm_before_that_is_told():
-    work = make_training()
+    work = make_training(clip_norm=1e-3)
     optimizer = make_optimizer(work.module, work.config)
-    _, norm = take_step(work.module, optimizer, work.feed.batch(0), 0.0, 1e-3, 0)
+    _, norm = take_step(work, optimizer, work.feed.batch(0), 0.0, 0)
     after = torch.stack([p.grad.norm() for p in work.module.parameters() if p.grad is not None]).norm()
     assert norm > 1e-3
     assert after.item() == pytest.approx(1e-3, rel=1e-3)
