@@ -24,6 +24,7 @@ $(READY): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/danlu fetch zh-reviews
 	$(BIN)/danlu run recipes/reviews.yaml
+	@echo; echo "danlu is in $(BIN); to call it by its name: . $(BIN)/activate"
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
@@ -37,4 +38,4 @@ bench: setup
 	$(BIN)/danlu fetch zh-reviews
 	$(BIN)/danlu fetch zh-poetry
 	$(BIN)/python bench/padding.py
-	$(BIN)/python bench/dedup.py
+	$(BIN)/python bench/dedup.py danlu-workspace/samples/zh-poetry

@@ -32,7 +32,7 @@ MAY_IMPORT = {
 EVERYTHING = {"cli", "doctor", "pipeline", "recipe", "__main__"}
 """The composition root: it may import all, and none of the packages above may import it."""
 EVERYBODY = {"_version"}
-MODEL_WITH_DATA = {"danlu.model.classifier", "danlu.model.predictor", "danlu.model.tfidf"}
+MODEL_WITH_DATA = {"danlu.model.classifier", "danlu.model.predictor"}
 """What answers from raw text; families and layers know tensors only."""
 
 NETWORK = re.compile(

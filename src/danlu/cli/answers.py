@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +39,8 @@ __all__ = [
 ]
 
 _REFUSED = 3
+_ENOUGH_TO_TRY = 8
+"""Characters of an example worth trying."""
 
 
 def ran(result: Ran) -> Answer:
@@ -45,17 +48,17 @@ def ran(result: Ran) -> Answer:
     gate, name, candidate = result.gate, result.recipe.name, next(iter(result.models))
     board = {label: evaluation.json("evaluation.json") for label, evaluation in result.evaluations.items()}
     table = _leaderboard(board, {label: model.json("training.json") for label, model in result.models.items()})
-    verdict = "better than" if gate.passed else "not shown to be better than"
+    shown = "worse than" if gate.difference < 0 and gate.p < gate.alpha else "not shown to be better than"
     sentence = (
-        f"{candidate} is {verdict} {gate.baseline}: macro F1 {gate.difference:+.2%} "
-        f"({gate.low:+.2%} to {gate.high:+.2%}), p = {gate.p:.2g}"
+        f"{candidate} is {'better than' if gate.passed else shown} {gate.baseline}: macro F1 "
+        f"{100 * gate.difference:+.2f} points ({100 * gate.low:+.2f} to {100 * gate.high:+.2f}), p = {gate.p:.2g}"
     )
     alias = "champion" if gate.passed else "challenger"
     refusal = "" if gate.passed else "\nThe gate refused: only a model that beats the baseline becomes champion."
     after = (
         f"\n{sentence}{refusal}\n\nreport      {result.report.path / 'report.html'}\n"
         f"model card  {result.report.path / 'card.md'}\n\n"
-        f"try next    danlu predict {name}@{alias} '质量很差，退货了'\n"
+        f"try next    danlu predict {name}@{alias} {_example(result.dataset)}\n"
         f"            danlu compare {name}-{gate.baseline}@latest {name}@{alias}\n            danlu log"
     )
     facts = {
@@ -67,6 +70,15 @@ def ran(result: Ran) -> Answer:
         "metrics": {label: facts["metrics"] for label, facts in board.items()},
     }
     return Answer(facts, Group("", table, after), 0 if gate.passed else _REFUSED)
+
+
+def _example(dataset: Artifact) -> str:
+    """A text of the test split to try, short and quoted for a shell."""
+    from danlu.data.stage import iterate_split
+
+    texts = next(iterate_split(dataset, "test", ["text"], 100)).column("text").to_pylist()
+    shortest = min((text for text in texts if len(text) >= _ENOUGH_TO_TRY), key=len, default=texts[0])
+    return shlex.quote(shortest[:60].replace("\n", " "))
 
 
 def prepared(dataset: Artifact, card: Artifact) -> Answer:

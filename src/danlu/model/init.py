@@ -38,5 +38,6 @@ def initialise(model: nn.Module, seeds: Seeds) -> None:
                 else:
                     embedding = isinstance(module, nn.Embedding | nn.EmbeddingBag)
                     std = EMBEDDING_STD if embedding else 1 / math.sqrt(parameter[0].numel())
-                    generator = torch.Generator().manual_seed(seeds.at("init", full_name))
-                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+                    # By NumPy in float64: torch.randn gives other last bits on processors with other instructions.
+                    drawn = seeds.generator("init", full_name).standard_normal(parameter.shape) * std
+                    parameter.copy_(torch.from_numpy(drawn))

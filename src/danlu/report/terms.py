@@ -40,6 +40,7 @@ REASONS = {
     "line_too_long": t("a line too long to read", "单行过长，无法读取"),
     "undecodable": t("not decodable as text", "无法解码为文本"),
     "bad_value": t("a value that is no text", "取值不是文本"),
+    "missing_value": t("a value is missing", "缺少取值"),
 }
 
 PII = {

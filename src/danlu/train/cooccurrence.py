@@ -35,7 +35,7 @@ def cooccurrence_vectors(tokens: Tokens, vocab_size: int, d_model: int, std: flo
     counts = _cooccurrences(tokens, vocab_size).tocoo()
     totals = np.asarray(counts.sum(axis=1)).ravel()
     contexts = totals**_SMOOTHING
-    contexts /= contexts.sum()
+    contexts /= max(contexts.sum(), np.finfo(float).tiny)  # no text may have two tokens
     information = np.log(counts.data / (totals[counts.row] * contexts[counts.col]))
     keep = information > 0
     positive = csr_array((information[keep], (counts.row[keep], counts.col[keep])), shape=counts.shape)
