@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from danlu.core.errors import DanluError
+from danlu.core.progress import Silent
+from danlu.data.batches import Tokens
+from danlu.model.predictor import load_predictor
+from danlu.train import cooccurrence
+from danlu.train.consistency import disagreement
+from danlu.train.ensemble import train_ensemble
+from danlu.train.plan import plan_training
+from danlu.train.prepare import prepare_pretraining, prepare_training
+from danlu.train.stage import train_model
+from small import SCORE, Listener, make_dataset, spec_of
+
+
+@pytest.fixture
+def world(tmp_path):
+    workspace, dataset = make_dataset(tmp_path)
+
+    def train(spec, progress=None):
+        return train_model(workspace, "tiny", dataset, spec, SCORE, progress or Silent())
+
+    return SimpleNamespace(workspace=workspace, dataset=dataset, folder=tmp_path, train=train)
+
+
+def test_a_model_says_where_it_came_from(world):
+    spec = spec_of(world.folder, pretrain={"epochs": 1})
+    model = world.train(spec)
+    (pretrained,) = world.workspace.all("pretrained")
+    assert model.manifest["parents"] == {"dataset": world.dataset.digest, "pretrained": pretrained.digest}
+    assert pretrained.manifest["parents"] == {"dataset": world.dataset.digest}
+    assert set(model.manifest["commitments"]) == {"init", "order", "dropout", "augment", "sample"}
+    assert not set(model.manifest["commitments"].values()) & set(pretrained.manifest["commitments"].values())
+    (run,) = world.workspace.runs.glob("tiny-model-*")
+    assert json.loads((run / "run.json").read_text())["commitments"] == model.manifest["commitments"]
+    assert (run / "seeds.json").stat().st_mode & 0o777 == 0o600
+    assert not (run / "checkpoints").exists()
+    facts = model.json("training.json")
+    lines = [json.loads(line) for line in (model.path / "metrics.jsonl").read_text().splitlines()]
+    best = max((line for line in lines if "valid" in line), key=lambda line: line["valid"]["score"])
+    assert (facts["best_step"], facts["best_score"]) == (best["step"], best["valid"]["score"])
+    assert facts["pretraining"] == pretrained.json("training.json")
+
+
+def test_the_weights_are_the_best_ones_and_score_what_the_record_says(world):
+    model = world.train(spec_of(world.folder, train={"epochs": 6, "learning_rate": 0.02}))
+    prepared = prepare_training(world.dataset, spec_of(world.folder), None, None, SCORE)
+    predictor = load_predictor(model)
+    prepared.module.load_state_dict(predictor.classifier.module.state_dict())
+    assert prepared.evaluate(prepared.module)["score"] == model.json("training.json")["best_score"]
+
+
+def test_pretraining_is_shared_by_trainings_that_differ_only_later(world):
+    told = Listener()
+    for learning_rate in (1e-3, 2e-3):
+        spec = spec_of(world.folder, pretrain={"epochs": 1}, train={"learning_rate": learning_rate})
+        world.train(spec, told)
+    assert len(list(world.workspace.all("pretrained"))) == 1
+    assert len(list(world.workspace.all("model"))) == 2
+    world.train(spec, told)
+    assert told.notes[-1].endswith("is there already")
+
+
+def test_the_same_seed_gives_the_same_model_and_no_seed_another_each_time(world, tmp_path):
+    model = world.train(spec_of(world.folder))
+    (tmp_path / "again").mkdir()
+    workspace, dataset = make_dataset(tmp_path / "again")
+    again = train_model(workspace, "tiny", dataset, spec_of(world.folder), SCORE, Silent())
+    for name in ("model.safetensors", "metrics.jsonl", "tokenizer.json"):
+        assert again.manifest["files"][name] == model.manifest["files"][name]
+    assert again.manifest["commitments"] != model.manifest["commitments"]  # each run blinds them anew
+    drawn = world.train(spec_of(world.folder, seed=None))
+    assert drawn.manifest["files"]["model.safetensors"] != model.manifest["files"]["model.safetensors"]
+
+
+def test_a_run_goes_on_with_the_threads_that_it_began_with(world):
+    spec = spec_of(world.folder, train={"learning_rate": 1e6, "epochs": 8})
+    before = torch.get_num_threads()
+    told = Listener()
+    try:
+        with pytest.raises(DanluError):
+            world.train(spec)
+        torch.set_num_threads(before + 1)
+        with pytest.raises(DanluError):
+            world.train(spec, told)
+        assert torch.get_num_threads() == before
+    finally:
+        torch.set_num_threads(before)
+    assert any("goes on with as many, to stay exact" in note for note in told.notes)
+
+
+def test_pretraining_learns_and_asks_for_the_same_tokens_each_time(world):
+    prepared = prepare_pretraining(world.dataset, spec_of(world.folder, pretrain={"epochs": 1}), None)
+    prepared.module.eval()
+    with torch.inference_mode():
+        first, again = (prepared.evaluate(prepared.module) for _ in range(2))
+    assert first == again
+    assert first["score"] == -first["loss"]
+    n_tokens = prepared.tokenizer.get_vocab_size()
+    assert first["loss"] == pytest.approx(np.log(n_tokens), abs=1.0)
+    one, two = (prepared.feed.batch(1) for _ in range(2))
+    assert torch.equal(one.tokens_BT, two.tokens_BT)
+
+
+def test_the_plan_counts_what_training_then_does(world):
+    spec = spec_of(world.folder, pretrain={"epochs": 1})
+    plan = plan_training(world.dataset, spec, SCORE, Silent())
+    facts = world.train(spec).json("training.json")
+    phases = [facts, facts["pretraining"]]
+    assert plan.n_parameters == facts["n_parameters"]
+    assert plan.n_steps == sum(phase["n_steps"] for phase in phases)
+    assert plan.n_tokens == sum(phase["n_tokens"] for phase in phases)
+    n_positions = sum(phase["n_positions"] for phase in phases)
+    assert plan.padding_share == pytest.approx(1 - plan.n_tokens / n_positions)
+    # At least two operations, forward and twice that backward, for each weight of a matrix and each token.
+    assert plan.flops > 6 * 16 * 16 * 4 * plan.n_tokens
+    assert plan.memory_bytes > 50e6
+    assert plan.seconds > 0
+    assert not list(world.workspace.runs.glob("*plan*"))
+
+
+def test_an_ensemble_is_at_least_as_likely_right_as_its_members(world):
+    members = {family: world.train(spec_of(world.folder, family)) for family in ("bert", "gru")}
+    model = train_ensemble(world.workspace, "tiny", world.dataset, members, SCORE, Silent())
+    facts = model.json("training.json")
+    assert set(facts["weights"]) == {"bert", "gru"}
+    assert facts["seconds"] >= sum(member.json("training.json")["seconds"] for member in members.values())
+    assert load_predictor(model).predict_proba(["好"]).shape == (1, 2)
+    found = train_ensemble(world.workspace, "tiny", world.dataset, members, SCORE, Silent())
+    assert found.digest == model.digest
+
+
+def test_cooccurrence_counts_are_those_of_a_double_loop():
+    rng = np.random.default_rng(0)
+    texts = [rng.integers(0, 12, n).tolist() for n in (1, 9, 0, 3, 20)]
+    expected = np.zeros((12, 12))
+    for text in texts:
+        for i, left in enumerate(text):
+            for j in range(max(0, i - 5), min(len(text), i + 6)):
+                if i != j:
+                    expected[left, text[j]] += 1 / abs(i - j)
+    found = cooccurrence._cooccurrences(Tokens.of(texts), 12).toarray()
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_tokens_in_like_company_get_like_vectors():
+    rng = np.random.default_rng(0)
+    texts = [[*rng.choice(range(10, 20), 4), *rng.choice([5, 6], 2)] for _ in range(200)]
+    texts += [[*rng.choice(range(20, 30), 4), *rng.choice([7, 8], 2)] for _ in range(200)]
+    tokens = Tokens.of([[int(token) for token in text] for text in texts])
+    vectors = cooccurrence.cooccurrence_vectors(tokens, 40, 16, std=0.05, seed=1)
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    assert unit[5] @ unit[6] > 0.7 > 0.2 > unit[5] @ unit[7]
+    assert vectors.std() == pytest.approx(0.05, rel=1e-3)
+    assert not vectors[35].any()
+    np.testing.assert_array_equal(vectors, cooccurrence.cooccurrence_vectors(tokens, 40, 16, std=0.05, seed=1))
+
+
+@pytest.mark.parametrize("texts", [[[]], [[5], [6]], [[5, 5, 5]]])
+def test_texts_without_company_give_no_nan(texts):
+    assert not cooccurrence.cooccurrence_vectors(Tokens.of(texts), 10, 4, std=0.05, seed=1).any()
+
+
+def test_disagreement_is_the_symmetric_divergence_by_hand():
+    torch.manual_seed(0)
+    a, b = torch.randn(5, 3), torch.randn(5, 3)
+    p, q = a.double().softmax(-1), b.double().softmax(-1)
+    by_hand = ((p - q) * (p / q).log()).sum() / 5 / 2
+    assert disagreement(a, b).item() == pytest.approx(by_hand.item(), abs=1e-6)
+    assert disagreement(a, a).item() == pytest.approx(0, abs=1e-7)
