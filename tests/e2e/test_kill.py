@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
 import random
 import shutil
 import subprocess
@@ -97,7 +98,7 @@ def test_ten_kills_leave_no_trace(tmp_path: Path) -> None:
         shutil.copytree(tmp_path / "whole", tmp_path / f"round {number}")
     whole = Trainer(tmp_path / "whole")
     command = [sys.executable, "-m", "danlu", "train", str(whole.folder / "recipe.yaml"), "-w", str(workspace.root)]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     expected = results(workspace.root)
 
     draw = random.Random(SEED)

@@ -187,8 +187,8 @@ def test_right_directions_are_left_alone(tmp_path: Path) -> None:
         "danlu/core/a.py": "import torch, json\nfrom danlu._version import __version__\n",
         "danlu/_version.py": "",
         "danlu/data/x.py": "from danlu.core import a\n",
-        "danlu/model/tfidf.py": "from danlu.data.x import y\n",
-        "danlu/cli/a.py": "from danlu.model import tfidf\nfrom danlu import recipe\n",
+        "danlu/model/predictor.py": "from danlu.data.x import y\n",
+        "danlu/cli/a.py": "from danlu.model import predictor\nfrom danlu import recipe\n",
         "danlu/recipe.py": "'''Reads danlu.cli.'''\nfrom danlu.data.x import y\n",
     }
     assert wrong_directions(write(tmp_path, files)) == []
