@@ -34,8 +34,8 @@ def compare_predictions(
         rng: The source of all randomness; the same generator state gives the same result.
 
     Returns:
-        ``a``, ``b``, ``n``, ``confidence``, ``n_resamples``; ``metrics``, each with ``a``, ``b``, ``difference``
-        (A - B), ``low``, ``high``, ``p_bootstrap`` and, for class metrics, ``p_permutation``; ``mcnemar``; and records
+        ``a``, ``b``, ``n``, ``confidence``, ``n_resamples``, ``n_permutations``; ``metrics``, each with
+        ``a``, ``b``, ``difference`` (A - B), ``low``, ``high``, ``p_bootstrap`` and, for class metrics, ``p_permutation``; ``mcnemar``; and records
         that ``only_a_right`` or ``only_b_right``, the surest mistakes first.
 
     Raises:
@@ -46,7 +46,7 @@ def compare_predictions(
     a, b = _same_test(read_predictions(a_path), read_predictions(b_path), names)
     a_right_B, b_right_B = a.predicted == a.label_B, b.predicted == b.label_B
     cells = PairedCells.count(a.label_B, a.predicted, b.predicted, a.n_classes)
-    p_values = permutation_test(cells, config.bootstrap, rng)
+    p_values = permutation_test(cells, config.permutations, rng)
     metrics = {
         name: {**difference, "p_permutation": p_values[name]}
         for name, difference in _differences(MACRO_METRICS, cells.count_M, cells.statistic(), config, rng).items()
@@ -62,6 +62,7 @@ def compare_predictions(
         "n": len(a.label_B),
         "confidence": config.confidence,
         "n_resamples": config.bootstrap,
+        "n_permutations": config.permutations,
         "metrics": metrics,
         "mcnemar": {
             "p": p_value,

@@ -16,7 +16,10 @@ class EvaluateConfig(Config):
     """The models to beat, trained and evaluated on the same splits; the first is the one compared with."""
 
     bootstrap: int = Field(default=2000, ge=100)
-    """Resamples for each bootstrap interval, and permutations for each permutation test."""
+    """Resamples for each bootstrap interval."""
+
+    permutations: int = Field(default=20_000, ge=1000)
+    """Permutations for each permutation test: enough that a p-value near 0.01 is known to about 0.001."""
 
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     """The confidence of every interval."""

@@ -76,7 +76,7 @@ def evaluate_model(
     with workspace.create("evaluation", model.name, key=key, config=config.plain(), parents=parents) as draft:
         path = draft.folder / "predictions.parquet"
         _predict_split(predictor, dataset, path, progress)
-        facts = evaluate_predictions(path, config, np.random.default_rng(int(key[:16], 16)))
+        facts = evaluate_predictions(path, config, _generator(dataset))
         facts["family"] = predictor.family
         facts["alone_ms"] = _alone(predictor, dataset)
         _add_texts([facts["most_confident_wrong"], facts["slowest"]], dataset)
@@ -114,11 +114,16 @@ def compare_models(
     dataset = workspace.with_digest(next(iter(evaluations.values())).manifest["parents"]["dataset"])
     with workspace.create("comparison", name, key=key, config=config.plain(), parents=parents) as draft:
         paths = {label: evaluation.path / "predictions.parquet" for label, evaluation in evaluations.items()}
-        facts = compare_with_baseline(paths, baseline, config, np.random.default_rng(int(key[:16], 16)))
+        facts = compare_with_baseline(paths, baseline, config, _generator(dataset))
         for model in facts["models"]:
             _add_texts([model["only_a_right"], model["only_b_right"]], dataset)
         write_json(draft.folder / "comparison.json", facts)
     return draft.artifact
+
+
+def _generator(dataset: Artifact) -> np.random.Generator:
+    """The resampling of a dataset: the same answers on the same test split have the same intervals every time."""
+    return np.random.default_rng(int(dataset.digest[:16], 16))
 
 
 def _predict_split(predictor: Predictor, dataset: Artifact, path: Path, progress: Progress) -> None:
