@@ -34,9 +34,9 @@ def compare_predictions(
         rng: The source of all randomness; the same generator state gives the same result.
 
     Returns:
-        ``a``, ``b``, ``n``, ``confidence``, ``n_resamples``, ``n_permutations``; ``metrics``, each with
-        ``a``, ``b``, ``difference`` (A - B), ``low``, ``high``, ``p_bootstrap`` and, for class metrics, ``p_permutation``; ``mcnemar``; and records
-        that ``only_a_right`` or ``only_b_right``, the surest mistakes first.
+        ``a``, ``b``, ``n``, ``confidence``, ``n_resamples``, ``n_permutations``; ``metrics``, each with ``a``, ``b``,
+        ``difference`` (A - B), ``low``, ``high``, ``p_bootstrap`` and, for class metrics, ``p_permutation``;
+        ``mcnemar``; and records that ``only_a_right`` or ``only_b_right``, the surest mistakes first.
 
     Raises:
         UsageError: A file is missing.
