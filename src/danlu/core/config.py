@@ -233,6 +233,8 @@ def _explained(schema: type[Config], given: Mapping[str, str], error: Validation
             got = "" if isinstance(item["input"], Mapping) else f" (got {item['input']!r})"
             what = f"{key or 'the recipe'}: {item['msg'].removeprefix('Value error, ')}{got}"
         problems.append((what, where, advice))
+    # A misspelt key also leaves the right one missing: the misspelling is what the user can mend.
+    problems.sort(key=lambda problem: not problem[0].startswith("unknown key"))
     (what, where, advice), *rest = problems
     also = "".join(f"; also {other} ({place})" for other, place, _ in rest[:3])
     return UsageError(what + also, where=where, advice=advice)
