@@ -63,7 +63,7 @@ def _char_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     special = [*SPECIAL, *byte_tokens]
     # A third of the vocabulary at least is left for pairs.
     n_characters = min(len(frequent), max(1, 2 * (vocab_size - len(special)) // 3))
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))  # noqa: S106 - a token of text
+    tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL[1], byte_fallback=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\p{P}\p{S}]|[A-Za-z]+|[0-9]+|\s+"), "isolated")
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     trainer = trainers.BpeTrainer(
@@ -94,7 +94,7 @@ def _byte_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
 
 
 def _char(texts: Sequence[str], vocab_size: int) -> Tokenizer:
-    tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))  # noqa: S106 - a token of text, not a secret
+    tokenizer = Tokenizer(models.WordLevel(unk_token=SPECIAL[1]))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
     trainer = trainers.WordLevelTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL), show_progress=False)
