@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,17 @@ from danlu.core.errors import UsageError
 from danlu.core.events import EventLog
 from danlu.core.progress import Progress
 from danlu.core.workspace import Workspace
+from danlu.data.few_shot import few_shot_dataset
 from danlu.data.stage import build_dataset, require_split
 from danlu.evaluate.config import EvaluateConfig
 from danlu.evaluate.stage import compare_models, evaluate_model, validation_scores
-from danlu.model.families import ENSEMBLE, TFIDF
-from danlu.model.tfidf import TfidfConfig
+from danlu.model.families import ENSEMBLE
 from danlu.recipe import Loaded, Recipe, load
 from danlu.report.stage import Entry, write_data_card, write_report
-from danlu.train.baseline import train_baseline
+from danlu.train.baseline import BASELINES, train_baseline
 from danlu.train.ensemble import train_ensemble
 from danlu.train.plan import Plan, plan_training
-from danlu.train.prepare import TrainingSpec
+from danlu.train.prepare import Sources, TrainingSpec
 from danlu.train.stage import train_model
 
 __all__ = ["Gate", "Job", "Ran", "compare_targets", "evaluate_target"]
@@ -35,6 +36,7 @@ class Gate:
 
     Attributes:
         passed: Whether it did.
+        verdict: ``better``, ``worse`` or ``no difference shown``.
         metric: What was compared.
         difference: Model minus baseline.
         low: Lower end of the difference's interval.
@@ -45,6 +47,7 @@ class Gate:
     """
 
     passed: bool
+    verdict: str
     metric: str
     difference: float
     low: float
@@ -78,7 +81,7 @@ class Job:
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] | None, workspace: Workspace, progress: Progress) -> Job:
         """Read a recipe; errors as of :func:`danlu.recipe.load`."""
-        return cls(load(path, overrides or ()), workspace, progress)
+        return cls(load(path, overrides or (), workspace), workspace, progress)
 
     @property
     def recipe(self) -> Recipe:
@@ -91,13 +94,24 @@ class Job:
         recipe = self.recipe
         return build_dataset(self.workspace, recipe.name, recipe.data, self.loaded.base, self.progress)
 
+    def _sources(self, loaded: Loaded) -> Sources:
+        """What a recipe's own model is made from besides the dataset."""
+        pretrain = loaded.recipe.pretrain
+        texts = None
+        if pretrain is not None and pretrain.epochs and pretrain.data is not None:
+            name = f"{loaded.recipe.name}-texts"
+            texts = build_dataset(self.workspace, name, pretrain.data, loaded.base, self.progress)
+        return Sources(loaded.start, texts)
+
     def data_card(self) -> Artifact:
         """The page about the dataset."""
         return write_data_card(self.workspace, self.dataset, self.progress)
 
     def plan(self) -> Plan:
         """What training the recipe's model will cost."""
-        return plan_training(self.dataset, _spec(self.recipe), validation_scores, self.progress)
+        return plan_training(
+            self.dataset, _spec(self.recipe), self._sources(self.loaded), validation_scores, self.progress
+        )
 
     def models(self) -> dict[str, Artifact]:
         """The recipe's model by its family; where there is an ensemble, that first, then its members."""
@@ -124,7 +138,7 @@ class Job:
         plan = self.plan()
         models = self.models()
         candidate = next(iter(models))
-        for label in recipe.evaluate.baselines:
+        for label in (*recipe.variants, *recipe.evaluate.baselines):
             if label not in models:
                 models[label] = self._train(label, f"{recipe.name}-{label}")
         evaluations = {
@@ -132,7 +146,10 @@ class Job:
             for label, model in models.items()
         }
         first = recipe.evaluate.baselines[0]
-        comparison = compare_models(self.workspace, recipe.name, evaluations, first, recipe.evaluate, self.progress)
+        few = self.few_shot([recipe.model.family, *recipe.variants, first])
+        comparison = compare_models(
+            self.workspace, recipe.name, evaluations, first, recipe.evaluate, self.progress, {"few_shot": few}
+        )
         gate = _decide(comparison.json("comparison.json"), candidate, recipe.evaluate)
         self._promote(models[candidate], gate)
         report = write_report(
@@ -148,14 +165,41 @@ class Job:
         events.write("run ended", name=recipe.name, report=report.digest, gate=gate.passed)
         return Ran(recipe, dataset, models, evaluations, comparison, gate, report)
 
+    def few_shot(self, labels: Sequence[str]) -> list[dict[str, Any]]:
+        """How good models are with a few examples of each class, on the whole test split.
+
+        Returns:
+            One row a number of examples, draw and model: ``shots repeat label value low high n`` of the primary metric.
+        """
+        recipe, asked = self.recipe, self.recipe.evaluate.few_shot
+        train = {"epochs": asked.epochs, "batch_tokens": asked.batch_tokens, "patience": asked.epochs}
+        rows = []
+        for shots, repeat in product(asked.shots, range(asked.repeats)):
+            dataset = few_shot_dataset(self.workspace, self.dataset, shots, repeat)
+            for label in labels:
+                model = self._made(label, f"{recipe.name}-{label}-{shots}-shots", dataset, train)
+                found = evaluate_model(self.workspace, model, dataset, recipe.evaluate, self.progress)
+                facts = found.json("evaluation.json")
+                metric = facts["metrics"][facts["primary"]]
+                rows.append({"shots": shots, "repeat": repeat, "label": label, **metric})
+        return rows
+
     def _train(self, label: str, name: str) -> Artifact:
-        """A model of the recipe's own family, of another at the same size, or the TF-IDF baseline."""
-        if label == TFIDF:
-            model = train_baseline(self.workspace, name, self.dataset, TfidfConfig(), validation_scores, self.progress)
+        """A model of the recipe's own family, a variant of it, one of another family, or a simple one."""
+        return self._called_latest(name, self._made(label, name, self.dataset, {}))
+
+    def _made(self, label: str, name: str, dataset: Artifact, train: dict[str, Any]) -> Artifact:
+        """The model of a label, trained on a dataset; ``train`` lies over what the recipe says of training."""
+        if label in BASELINES:
+            model = train_baseline(self.workspace, name, dataset, label, validation_scores, self.progress)
         else:
-            recipe = self.recipe if label == self.recipe.model.family else self.loaded.with_family(label)
-            model = train_model(self.workspace, name, self.dataset, _spec(recipe), validation_scores, self.progress)
-        return self._called_latest(name, model)
+            loaded = self.loaded.variants.get(label, self.loaded)
+            own = loaded is not self.loaded or label == self.recipe.model.family
+            recipe = loaded.recipe if own else self.loaded.with_family(label)
+            sources = self._sources(loaded) if own else Sources()
+            recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=train)})
+            model = train_model(self.workspace, name, dataset, _spec(recipe), sources, validation_scores, self.progress)
+        return model
 
     def _called_latest(self, name: str, model: Artifact) -> Artifact:
         self._call(name, "latest", model, "trained")
@@ -223,21 +267,28 @@ def compare_targets(workspace: Workspace, targets: Sequence[str], progress: Prog
 
 def _spec(recipe: Recipe) -> TrainingSpec:
     return TrainingSpec(
-        model=recipe.model, tokenizer=recipe.tokenizer, pretrain=recipe.pretrain, train=recipe.train, seed=recipe.seed
+        task=recipe.task,
+        model=recipe.model,
+        tokenizer=recipe.tokenizer,
+        pretrain=recipe.pretrain,
+        train=recipe.train,
+        seed=recipe.seed,
     )
 
 
 def _decide(comparison: dict[str, Any], candidate: str, config: EvaluateConfig) -> Gate:
-    """The model must be better than the baseline in macro F1, beyond chance."""
+    """The model must be better than the baseline in its task's primary metric, beyond chance."""
     found = next(model for model in comparison["models"] if model["a"] == candidate)
-    macro_f1 = found["metrics"]["macro_f1"]
+    metric = comparison["primary"]
+    primary = found["metrics"][metric]
     return Gate(
         passed=found["verdict"] == "better",
-        metric="macro_f1",
-        difference=macro_f1["difference"],
-        low=macro_f1["low"],
-        high=macro_f1["high"],
-        p=macro_f1["p_holm"],
+        verdict=found["verdict"],
+        metric=metric,
+        difference=primary["difference"],
+        low=primary["low"],
+        high=primary["high"],
+        p=primary["p_holm"],
         alpha=1 - config.confidence,
         baseline=comparison["baseline"],
     )

@@ -38,6 +38,27 @@ __all__ = [
     "trained",
 ]
 
+_METRICS = {
+    "macro_f1": ("macro F1", 100, " points"),
+    "accuracy": ("accuracy", 100, " points"),
+    "auroc": ("AUROC", 100, " points"),
+    "bits_per_character": ("bits per character", 1, ""),
+    "perplexity_per_token": ("perplexity per token", 1, ""),
+    "chrf": ("chrF", 1, ""),
+    "bleu": ("BLEU", 1, ""),
+    "exact_match": ("exact", 100, " points"),
+    "placeholders_kept": ("placeholders kept", 100, " points"),
+}
+"""What a metric is called, what a difference of it is multiplied by to be read, and in which unit it is then."""
+
+_BOARDS = {
+    "text-classification": ("macro_f1", "accuracy", "auroc"),
+    "image-classification": ("accuracy", "macro_f1", "auroc"),
+    "language-modelling": ("bits_per_character", "perplexity_per_token"),
+    "translation": ("chrf", "bleu", "exact_match", "placeholders_kept"),
+}
+"""The metrics on a task's leaderboard."""
+
 _REFUSED = 3
 _ENOUGH_TO_TRY = 8
 """Characters of an example worth trying."""
@@ -48,10 +69,11 @@ def ran(result: Ran) -> Answer:
     gate, name, candidate = result.gate, result.recipe.name, next(iter(result.models))
     board = {label: evaluation.json("evaluation.json") for label, evaluation in result.evaluations.items()}
     table = _leaderboard(board, {label: model.json("training.json") for label, model in result.models.items()})
-    shown = "worse than" if gate.difference < 0 and gate.p < gate.alpha else "not shown to be better than"
+    shown = {"better": "better than", "worse": "worse than"}.get(gate.verdict, "not shown to be better than")
+    metric, times, unit = _METRICS[gate.metric]
     sentence = (
-        f"{candidate} is {'better than' if gate.passed else shown} {gate.baseline}: macro F1 "
-        f"{100 * gate.difference:+.2f} points ({100 * gate.low:+.2f} to {100 * gate.high:+.2f}), p = {gate.p:.2g}"
+        f"{candidate} is {shown} {gate.baseline}: {metric} {times * gate.difference:+.2f}{unit} "
+        f"({times * gate.low:+.2f} to {times * gate.high:+.2f}), p = {gate.p:.2g}"
     )
     alias = "champion" if gate.passed else "challenger"
     refusal = "" if gate.passed else "\nThe gate refused: only a model that beats the baseline becomes champion."
@@ -94,7 +116,8 @@ def prepared(dataset: Artifact, card: Artifact) -> Answer:
 def trained(model: Artifact) -> Answer:
     """A model: where it is and how good it was on the validation split."""
     facts = model.json("training.json")
-    text = f"model       {model.path}\nvalid F1    {facts['best_score']:.4f}\ntook        {facts['seconds']:.1f} s"
+    score = _score(facts)
+    text = f"model       {model.path}\nvalid score {score}\ntook        {facts['seconds']:.1f} s"
     return Answer({"model": str(model.path), "digest": model.digest, **facts}, text)
 
 
@@ -127,9 +150,10 @@ def evaluated(evaluation: Artifact) -> Answer:
 def compared(comparison: Artifact) -> Answer:
     """A comparison: the difference of each model from the baseline."""
     facts = comparison.json("comparison.json")
-    table = _table("model", f"macro F1 against {facts['baseline']}", "interval", "p (Holm)", "verdict", "n")
+    metric, _, _ = _METRICS[facts["primary"]]
+    table = _table("model", f"{metric} against {facts['baseline']}", "interval", "p (Holm)", "verdict", "n")
     for model in facts["models"]:
-        found = model["metrics"]["macro_f1"]
+        found = model["metrics"][facts["primary"]]
         table.add_row(
             model["a"],
             f"{found['difference']:+.4f}",
@@ -164,13 +188,13 @@ def logged(workspace: Workspace) -> Answer:
     """Every model with its aliases, and the ledger's entries."""
     entries = workspace.ledger.entries()
     now = {(entry.name, entry.alias): entry.digest for entry in entries}
-    models = _table("model", "family", "valid F1", "called", "made", "folder")
+    models = _table("model", "family", "valid score", "called", "made", "folder")
     listed = []
     for model in workspace.all("model"):
         aliases = sorted(f"{name}@{alias}" for (name, alias), digest in now.items() if digest == model.digest)
         family, facts = model.json("model.json")["family"], model.json("training.json")
         made = str(model.manifest["created"])
-        models.add_row(model.name, family, f"{facts['best_score']:.4f}", ", ".join(aliases), made, _short(model.path))
+        models.add_row(model.name, family, _score(facts), ", ".join(aliases), made, _short(model.path))
         listed.append({"name": model.name, "family": family, "aliases": aliases, "path": str(model.path), **facts})
     decisions = _table("when", "name", "means", "because")
     for entry in entries:
@@ -211,14 +235,28 @@ def fetched(name: str, folder: Path) -> Answer:
 
 
 def _leaderboard(board: dict[str, dict[str, Any]], training: dict[str, dict[str, Any]]) -> Table:
-    table = _table("model", "macro F1", "accuracy", "AUROC", "parameters", "training", "ms a text")
+    shown = _BOARDS[next(iter(board.values()))["task"]]
+    table = _table("model", *(_METRICS[name][0] for name in shown), "parameters", "training", "ms each")
     for label, facts in board.items():
         metrics, cost = facts["metrics"], training[label]
-        shown = [f"{metrics[m]['value']:.4f} [{metrics[m]['low']:.4f}, {metrics[m]['high']:.4f}]" for m in
-                 ("macro_f1", "accuracy", "auroc")]  # fmt: skip
+        values = [_with_interval(metrics[name]) for name in shown]
         milliseconds = f"{facts['latency_ms']['mean']:.2f}"
-        table.add_row(label, *shown, f"{cost['n_parameters']:,}", f"{cost['seconds']:.0f} s", milliseconds)
+        table.add_row(label, *values, f"{cost['n_parameters']:,}", f"{cost['seconds']:.0f} s", milliseconds)
     return table
+
+
+def _with_interval(metric: dict[str, Any]) -> str:
+    value, low, high = (
+        "–" if (number := metric[key]) is None else f"{number:.4f}" if abs(number) < 10 else f"{number:.2f}"
+        for key in ("value", "low", "high")
+    )
+    return f"{value} [{low}, {high}]"
+
+
+def _score(facts: dict[str, Any]) -> str:
+    """How good a model was on the validation split, where that was measured."""
+    score = facts.get("best_score")
+    return "–" if score is None else f"{score:.4f}"
 
 
 def _table(*columns: str) -> Table:

@@ -1,7 +1,7 @@
 """What passes through a model: one record in, one record out.
 
 The shape letters of the whole project: B batch, T tokens, S source tokens, H heads, K head width, D model width,
-F feed-forward width, V vocabulary, C channels, Y height, X width, N classes, M masked positions.
+F feed-forward width, V vocabulary, C channels, Y height, X width, N classes, M predicted positions.
 """
 
 from __future__ import annotations
@@ -19,21 +19,29 @@ NOT_PREDICTED = -100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """A batch of records.
+    """A batch of records: whichever of the columns its task has, padded on the right.
 
     Attributes:
         rows_B: int64; the number of each record in its split.
-        tokens_BT: int64 token ids, padded on the right.
+        tokens_BT: int64 token ids.
         mask_BT: bool; True where there is a token, False on padding.
         positions_BT: int64; the position of each token in its own text.
-        labels_B: int64 class, for classification.
-        targets_BT: int64 token to predict, -100 where nothing is to be predicted, for language modelling.
+        segments_BT: int64; which of two texts a token belongs to.
+        source_BS: int64 token ids of the text to translate.
+        source_mask_BS: bool; True where there is a source token.
+        images_BCYX: float32 pictures from 0 (black) to 1.
+        labels_B: int64 class, for classification; whether the second text follows the first, for pre-training.
+        targets_BT: int64 token to predict, ``NOT_PREDICTED`` where there is none, for language modelling.
     """
 
     rows_B: torch.Tensor
-    tokens_BT: torch.Tensor
-    mask_BT: torch.Tensor
-    positions_BT: torch.Tensor
+    tokens_BT: torch.Tensor | None = None
+    mask_BT: torch.Tensor | None = None
+    positions_BT: torch.Tensor | None = None
+    segments_BT: torch.Tensor | None = None
+    source_BS: torch.Tensor | None = None
+    source_mask_BS: torch.Tensor | None = None
+    images_BCYX: torch.Tensor | None = None
     labels_B: torch.Tensor | None = None
     targets_BT: torch.Tensor | None = None
 
@@ -42,14 +50,50 @@ class Batch:
         tensors: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
         return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items() if tensor is not None})
 
+    @property
+    def text(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """``tokens_BT``, ``mask_BT`` and ``positions_BT`` of a batch that has text."""
+        assert self.tokens_BT is not None, "this batch has no text"
+        assert self.mask_BT is not None
+        assert self.positions_BT is not None
+        return self.tokens_BT, self.mask_BT, self.positions_BT
+
+    @property
+    def source(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """``source_BS`` and ``source_mask_BS`` of a batch that has a text to translate."""
+        assert self.source_BS is not None, "this batch has nothing to translate"
+        assert self.source_mask_BS is not None
+        return self.source_BS, self.source_mask_BS
+
+    @property
+    def images(self) -> torch.Tensor:
+        """``images_BCYX`` of a batch that has pictures."""
+        assert self.images_BCYX is not None, "this batch has no pictures"
+        return self.images_BCYX
+
+    @property
+    def targets(self) -> torch.Tensor:
+        """``targets_BT`` of a batch that asks for tokens."""
+        assert self.targets_BT is not None, "this batch asks for no token"
+        return self.targets_BT
+
+    def count(self) -> tuple[int, int]:
+        """Tokens and positions (padding included) of the batch; a picture counts as one of each."""
+        masks = [mask for mask in (self.mask_BT, self.source_mask_BS) if mask is not None]
+        if not masks:
+            return len(self.rows_B), len(self.rows_B)
+        return sum(int(mask.sum()) for mask in masks), sum(mask.numel() for mask in masks)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Output:
     """What a model answers.
 
     Attributes:
-        logits: ``logits_BN`` of a classifier; ``logits_MV`` of a masked language model, only where there is a target,
-            because logits elsewhere would be computed to be thrown away.
+        logits: ``logits_BN`` of a classifier; of a language model ``logits_MV``, only where there is a target, because
+            logits elsewhere would be computed to be thrown away, or ``logits_BTV`` where a batch has no targets.
+        pair_logits_B2: Whether the second text of each pair follows the first, where that was trained.
     """
 
     logits: torch.Tensor
+    pair_logits_B2: torch.Tensor | None = None

@@ -14,7 +14,7 @@ import torch
 
 from danlu.core.batch import Batch
 
-__all__ = ["Tokens", "collate", "in_order", "padding_share", "shuffled"]
+__all__ = ["Tokens", "collate", "cut_out", "in_order", "padding_share", "shuffled"]
 
 _WINDOW_BATCHES = 64
 """Batches to a shuffling window: enough that lengths match, few enough that an epoch's order stays near random."""
@@ -92,18 +92,37 @@ def collate(tokens: Tokens, rows: np.ndarray, pad: int, labels: np.ndarray | Non
         pad: The id that fills up.
         labels: int [n]; the class of every text, where there is one.
     """
-    lengths = tokens.lengths[rows]
-    steps = np.arange(max(1, int(lengths.max())))
-    mask_BT = steps[None, :] < lengths[:, None]
-    where_BT = np.where(mask_BT, tokens.offsets[rows][:, None] + steps[None, :], 0)
-    ids_BT = np.where(mask_BT, tokens.ids[where_BT] if len(tokens.ids) else pad, pad)
+    tokens_BT, mask_BT, positions_BT = cut_out(tokens.ids, tokens.offsets[rows], tokens.lengths[rows], pad)
     return Batch(
         rows_B=torch.from_numpy(rows.astype(np.int64)),
-        tokens_BT=torch.from_numpy(ids_BT.astype(np.int64)),
-        mask_BT=torch.from_numpy(mask_BT),
-        positions_BT=torch.from_numpy(steps.astype(np.int64)).expand(len(rows), -1),
+        tokens_BT=tokens_BT,
+        mask_BT=mask_BT,
+        positions_BT=positions_BT,
         labels_B=None if labels is None else torch.from_numpy(labels[rows].astype(np.int64)),
     )
+
+
+def cut_out(
+    ids: np.ndarray, starts: np.ndarray, lengths: np.ndarray, pad: int, room: int = 0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Stretches of a flat array side by side, padded on the right.
+
+    Args:
+        ids: The flat array.
+        starts: int [B]; where each stretch begins, and
+        lengths: int [B]; how long it is.
+        pad: What fills up.
+        room: How much padding the longest has.
+
+    Returns:
+        int64 ids ``[B, T]``, bool ``[B, T]`` that is False on padding, and int64 positions ``[B, T]``.
+    """
+    steps = np.arange(max(1, int(lengths.max()) + room))
+    mask_BT = steps[None, :] < lengths[:, None]
+    where_BT = np.where(mask_BT, starts[:, None] + steps[None, :], 0)
+    ids_BT = np.where(mask_BT, ids[where_BT] if len(ids) else pad, pad)
+    positions_BT = torch.from_numpy(steps.astype(np.int64)).expand(len(lengths), -1)
+    return torch.from_numpy(ids_BT.astype(np.int64)), torch.from_numpy(mask_BT), positions_BT
 
 
 def _cut(rows: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-__all__ = ["Language", "Measures", "Verdicts", "garbage", "language", "length", "measure"]
+__all__ = ["Language", "Measures", "Verdicts", "garbage", "language", "length", "measure", "pairs"]
 
 Language = Literal["zh", "en"]
 Verdicts = list[tuple[NDArray[np.bool_], str, NDArray[np.float64]]]
@@ -156,3 +156,24 @@ def garbage(measures: Measures) -> Verdicts:
         (enough & (measures.entropy < _ENTROPY_BITS), "repetition", measures.entropy),
         (measures.repeated > _REPEATED_SHARE, "repeated_lines", measures.repeated),
     ]
+
+
+def pairs(texts: pa.Array, targets: pa.Array, max_length_ratio: float | None) -> Verdicts:
+    """Pairs of a text and its translation that are none.
+
+    ``untranslated``: the two are one. ``length_ratio``: one is far longer than the other, in bytes of UTF-8, of which a
+    Chinese character has three and says about as much as so many Latin letters.
+
+    Args:
+        texts: N strings without nulls.
+        targets: N others.
+        max_length_ratio: The most times that one of a pair may be as long as the other; None allows any.
+    """
+    n_text, n_target = (
+        np.maximum(pc.binary_length(side).to_numpy(zero_copy_only=False), 1).astype(np.float64)
+        for side in (texts, targets)
+    )
+    same = np.asarray(pc.equal(texts, targets).to_numpy(zero_copy_only=False), dtype=bool)
+    ratio = np.maximum(n_text, n_target) / np.minimum(n_text, n_target)
+    too_different = [] if max_length_ratio is None else [(ratio > max_length_ratio, "length_ratio", ratio)]
+    return [(same, "untranslated", ratio), *too_different]

@@ -16,9 +16,10 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["Form", "key_digests", "normal_key", "normal_keys", "normalize_text", "normalize_texts"]
+__all__ = ["Form", "Whitespace", "key_digests", "normal_key", "normal_keys", "normalize_text", "normalize_texts"]
 
 Form = Literal["nfkc", "nfc", "none"]
+Whitespace = Literal["fold", "keep"]
 
 _INVISIBLE = r"[\x00-\x08\x0e-\x1f\x7f-\x{84}\x{86}-\x{9f}\p{Cf}]+"
 _BREAK = r"\n\r\x0b\x0c\x{85}\p{Zl}\p{Zp}"
@@ -31,16 +32,17 @@ def _replace(texts: pa.Array, pattern: str, replacement: str) -> pa.Array:
     return pc.replace_substring_regex(texts, pattern=pattern, replacement=replacement)
 
 
-def normalize_texts(texts: pa.Array, form: Form = "nfkc") -> pa.Array:
+def normalize_texts(texts: pa.Array, form: Form = "nfkc", whitespace: Whitespace = "fold") -> pa.Array:
     r"""Texts in one form.
 
-    Control and format characters (zero-width, direction marks, soft hyphens, byte-order marks) go; a run of white space
-    that holds a line break becomes ``\n``, any other run one space; the ends are trimmed.
+    Control and format characters (zero-width, direction marks, soft hyphens, byte-order marks) go.
 
     Args:
         texts: Strings.
         form: ``nfkc`` also turns full-width letters, digits and punctuation into the usual ones; ``nfc`` only composes
             accents; ``none`` leaves the characters as they are.
+        whitespace: ``fold`` makes a run of white space that holds a line break one ``\n`` and any other run one space,
+            and trims the ends; ``keep`` leaves it as it is (but ``nfkc`` turns every wide or hard space into a space).
 
     Returns:
         Strings, as many, nulls where they were.
@@ -48,6 +50,8 @@ def normalize_texts(texts: pa.Array, form: Form = "nfkc") -> pa.Array:
     texts = _replace(texts, _INVISIBLE, "")
     if form != "none":
         texts = pc.utf8_normalize(texts, form=form.upper())
+    if whitespace == "keep":
+        return texts
     texts = _replace(_replace(texts, _LINE_BREAK, "\n"), _SPACE, " ")
     return pc.utf8_trim_whitespace(texts)
 

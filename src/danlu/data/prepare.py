@@ -1,4 +1,4 @@
-"""From raw records to train, valid and test: clean, resolve conflicts, deduplicate, split, prove that nothing leaks.
+"""From raw texts to train, valid and test: clean, resolve conflicts, deduplicate, split, prove that nothing leaks.
 
 Every record that comes in goes out into exactly one of four parquet files, the dropped ones with a reason. What is
 kept and where it goes depends on the records and their order alone, not on batch sizes or the number of workers.
@@ -6,7 +6,7 @@ kept and where it goes depends on the records and their order alone, not on batc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,21 +16,20 @@ import pyarrow as pa
 
 from danlu.core.errors import DataError
 from danlu.data.clean import CleanConfig, clean_batch
-from danlu.data.labels import label_conflicts
 from danlu.data.leak import find_leaks
 from danlu.data.near import NearPairs, band_keys, bands_for, clusters, near_pairs
 from danlu.data.pool import ordered_map
 from danlu.data.records import Records
 from danlu.data.shingles import pair_jaccard, slabs
-from danlu.data.split import SPLITS, SplitConfig, given_splits, hash_splits
-from danlu.data.summary import check_trainable, leak_proof, summarize
+from danlu.data.split import SPLITS, SplitConfig
+from danlu.data.steps import ProgressCall, assign_splits, drop_conflicts, drop_repeated, given_rank
+from danlu.data.summary import check_trainable, leak_proof, summarize, text_findings, text_lengths
+from danlu.data.translations import choose_translations
 
 __all__ = ["CleanConfig", "SplitConfig", "prepare"]
 
 _LEAK_FLOOR = 0.5
 """Similarities below this are not told apart in the leak proof."""
-
-ProgressCall = Callable[[str, int], None]
 
 
 def prepare(
@@ -45,8 +44,8 @@ def prepare(
     """Cleans, deduplicates and splits records, and writes them as four parquet files.
 
     ``train.parquet``, ``valid.parquet`` and ``test.parquet`` hold ``id`` (of the text's key), ``source``, ``text``,
-    ``label`` where there is one, and any other columns; ``dropped.parquet`` also ``reason`` and ``detail``. Personal
-    data is masked in all four, unless it is kept.
+    ``target`` and ``label`` where there are any, and any other columns; ``dropped.parquet`` also ``reason`` and
+    ``detail``. Personal data is masked in all four, unless it is kept.
 
     Args:
         batches: Records with the columns of ``clean_batch``, the same ones in every batch.
@@ -65,34 +64,38 @@ def prepare(
     report = progress or (lambda _step, _n: None)
     folder.mkdir(parents=True, exist_ok=True)
     records = _clean(batches, clean, workers, report)
-    n_read = len(records)
-    text_groups = records.same_text()
-    rank = _given_rank(records, split)
+    text_groups = records.same()
+    rank = given_rank(records, split)
     if records.has_labels:
         with records.step("label_conflicts", report):
-            _resolve(records, text_groups, clean)
+            drop_conflicts(records, text_groups, clean.conflicts)
+    if records.has_targets:
+        with records.step("other_translations", report):
+            _keep_one_translation(records, text_groups)
     with records.step("exact_duplicates", report):
         if clean.dedup != "none":
-            _drop_repeated(records, text_groups, rank, "exact_duplicate", None)
+            drop_repeated(records, text_groups, rank, "exact_duplicate")
     with records.step("near_duplicates", report):
         cluster_groups, near = _cluster(records, text_groups, clean, workers)
         if records.has_labels and clean.conflicts_within == "near":
-            _resolve(records, cluster_groups, clean)
+            drop_conflicts(records, cluster_groups, clean.conflicts)
         if clean.dedup == "near":
-            _drop_repeated(records, cluster_groups, rank, "near_duplicate", clean.near_ngram)
+            likeness = partial(pair_jaccard, records.contents, n=clean.near_ngram)
+            drop_repeated(records, cluster_groups, rank, "near_duplicate", likeness)
     with records.step("split", report):
-        splits = rank if split.column else _split(records, cluster_groups, split)
+        splits = assign_splits(records, cluster_groups, rank, split)
     with records.step("leak_check", report):
         proof = _stop_leaks(records, text_groups, splits, clean)
     with records.step("write", report):
         records.write(folder, splits)
     check_trainable(records, splits, split)
-    return summarize(records, splits, n_read) | {"near_duplicates": near, "leak": proof}
+    summary = summarize(records, splits, text_lengths(records)) | text_findings(records)
+    return summary | {"near_duplicates": near, "leak": proof}
 
 
 def _clean(batches: Iterable[pa.RecordBatch], clean: CleanConfig, workers: int, report: ProgressCall) -> Records:
     cleaned: list[pa.RecordBatch] = []
-    records = Records()
+    records = Records("text")
     n_seen = 0
     with records.step("clean", report):
         for batch in ordered_map(partial(clean_batch, config=clean), batches, workers):
@@ -105,48 +108,15 @@ def _clean(batches: Iterable[pa.RecordBatch], clean: CleanConfig, workers: int, 
     return records
 
 
-def _given_rank(records: Records, split: SplitConfig) -> np.ndarray:
-    """The split of each record where the data gives it, else 0 for all: whoever ranks higher is kept of duplicates."""
-    rank = np.zeros(len(records), dtype=np.int64)
-    if split.column is None:
-        return rank
-    if split.column not in records.table.schema.names:
-        known = ", ".join(records.user_columns)
-        raise DataError(f"there is no column {split.column!r} to split by", advice=f"columns here: {known}")
+def _keep_one_translation(records: Records, text_groups: np.ndarray) -> None:
+    """Drops what translates its text otherwise than most do."""
     kept = records.kept()
-    values = records.table.column(split.column).take(pa.array(kept)).cast(pa.string()).to_pylist()
-    rank[kept] = given_splits(values, records.sources(kept), split.column)
-    return rank
-
-
-def _resolve(records: Records, groups: np.ndarray, clean: CleanConfig) -> None:
-    kept = records.kept()
-    conflicts = label_conflicts(groups[kept], records.labels(kept), clean.conflicts)
-    at = np.flatnonzero(conflicts.drop)
-    records.drop(kept[at], "label_conflict", [conflicts.seen[row] for row in at.tolist()])
-
-
-def _drop_repeated(records: Records, groups: np.ndarray, rank: np.ndarray, reason: str, ngram: int | None) -> None:
-    """Of the records of one group and label keeps the first of the highest rank; says what the others repeat.
-
-    The same text with another label is no duplicate: what happens to it is for ``conflicts`` to say.
-    """
-    kept = records.kept()
-    keys = groups[kept]
-    if records.has_labels:
-        _, label = np.unique(np.array(records.labels(kept)), return_inverse=True)
-        keys = keys * (label.max(initial=0) + 1) + label
-    order = np.lexsort((kept, -rank[kept], keys))
-    first = np.diff(keys[order], prepend=-1) != 0
-    leader = order[np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))]
-    dropped, original = kept[order[~first]], kept[leader[~first]]
-    in_order = np.argsort(dropped)
-    dropped, original = dropped[in_order], original[in_order]
-    details = [f"repeats {source}" for source in records.sources(original)]
-    if ngram is not None:
-        similarity = pair_jaccard(records.texts, dropped, original, ngram)
-        details = [f"{detail}, Jaccard {j:.2f}" for detail, j in zip(details, similarity.tolist(), strict=True)]
-    records.drop(dropped, reason, details)
+    found = choose_translations(text_groups[kept], records.same("_target")[kept])
+    at = np.flatnonzero(found.drop)
+    sources = records.sources(kept[found.chosen[at]])
+    votes = zip(sources, found.n_votes[at].tolist(), found.n_texts[at].tolist(), strict=True)
+    details = [f"{n} of {n_texts} have the one of {source}" for source, n, n_texts in votes]
+    records.drop(kept[at], "other_translation", details)
 
 
 def _cluster(
@@ -157,7 +127,7 @@ def _cluster(
     _, first, group = np.unique(text_groups[kept], return_index=True, return_inverse=True)
     place = np.argsort(np.argsort(first))  # texts in the order of their first records
     rows, text = kept[np.sort(first)], place[group]
-    texts = records.texts.take(pa.array(rows))
+    texts = records.contents.take(pa.array(rows))
     bands, per_band = bands_for(clean.near_threshold, clean.near_permutations)
     keys_of = partial(band_keys, n=clean.near_ngram, bands=bands, rows=per_band)
     parts = (texts.slice(begin, end - begin).combine_chunks() for begin, end in slabs(texts))
@@ -180,14 +150,6 @@ def _cluster(
     }
 
 
-def _split(records: Records, cluster_groups: np.ndarray, split: SplitConfig) -> np.ndarray:
-    kept = records.kept()
-    leaders, back = np.unique(cluster_groups[kept], return_inverse=True)
-    splits = np.zeros(len(records), dtype=np.int64)
-    splits[kept] = hash_splits(records.digests(leaders), split)[back]
-    return splits
-
-
 def _stop_leaks(records: Records, text_groups: np.ndarray, splits: np.ndarray, clean: CleanConfig) -> dict[str, Any]:
     """Drops from the lower split what is too like a text of a higher one, and states what remains."""
     kept = records.kept()
@@ -196,7 +158,7 @@ def _stop_leaks(records: Records, text_groups: np.ndarray, splits: np.ndarray, c
     rows = np.sort(kept[first])
     threshold = clean.near_threshold
     floor = min(_LEAK_FLOOR, threshold)
-    leaks = find_leaks(records.texts.take(pa.array(rows)), splits[rows], n=clean.near_ngram, floor=floor)
+    leaks = find_leaks(records.contents.take(pa.array(rows)), splits[rows], n=clean.near_ngram, floor=floor)
     held_out, other = rows[leaks.held_out], rows[leaks.other]
 
     worst: dict[tuple[int, int], tuple[float, int]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,22 +15,42 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from danlu.core.errors import DataError
 from danlu.data.split import SPLITS
 
-__all__ = ["Records"]
+__all__ = ["Records", "check_names"]
+
+_OWN = ("id", "reason", "detail")
+"""Columns that danlu adds; those that begin with ``_`` are its own too."""
 
 _Rows = NDArray[np.int64]
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuses columns of the data that have names of our own.
+
+    Raises:
+        DataError: One has.
+    """
+    for name in names:
+        if name in _OWN or name.startswith("_"):
+            raise DataError(f"the data has a column {name!r}, a name kept for danlu's own", advice="rename the column")
 
 
 class Records:
     """Cleaned records in the order in which they came, and what has become of each.
 
+    Args:
+        content: The column that the records are about: ``text`` or ``image``.
+
     Attributes:
-        table: The batches of ``clean_batch``, one after the other.
+        table: The cleaned batches, one after the other. Its columns are those that came in; ``_digest``, the SHA-256 of
+            each content; and others that begin with ``_`` and are not written.
         steps: What each step has dropped, how long it took and how fast it was.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, content: str) -> None:
+        self._content = content
         self.table = pa.table({})
         self.steps: list[dict[str, Any]] = []
         self._reasons = np.zeros(0, dtype=object)
@@ -52,14 +72,19 @@ class Records:
         return "label" in self.table.schema.names
 
     @property
+    def has_targets(self) -> bool:
+        """Whether the texts have translations."""
+        return "target" in self.table.schema.names
+
+    @property
     def user_columns(self) -> list[str]:
         """The names of the columns that came in."""
         return [name for name in self.table.schema.names if not name.startswith("_")]
 
     @property
-    def texts(self) -> pa.ChunkedArray:
-        """The texts of all records, null for those that had none."""
-        return self.table.column("text")
+    def contents(self) -> pa.ChunkedArray:
+        """What all records are about, null for those that had nothing."""
+        return self.table.column(self._content)
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -88,13 +113,14 @@ class Records:
         return [str(label) for label in self.table.column("label").take(pa.array(rows)).to_pylist()]
 
     def digests(self, rows: _Rows) -> list[bytes]:
-        """The SHA-256 of the keys of these records' texts."""
+        """The SHA-256 of these records' contents."""
         return list(self.table.column("_digest").take(pa.array(rows)).to_pylist())
 
-    def same_text(self) -> _Rows:
-        """int64 [N]: equal where the texts have the same key; numbered in the order of first appearance."""
-        codes = self.table.column("_digest").combine_chunks().dictionary_encode().indices
-        return np.asarray(codes.to_numpy(), dtype=np.int64)
+    def same(self, digest: str = "_digest") -> _Rows:
+        """int64 [N]: the first record whose digest is the same; a record that is the first is its own."""
+        codes = self.table.column(digest).combine_chunks().dictionary_encode().indices.to_numpy()
+        _, first = np.unique(codes, return_index=True)
+        return np.asarray(first[codes], dtype=np.int64)
 
     @contextmanager
     def step(self, name: str, report: Callable[[str, int], None]) -> Iterator[None]:
@@ -104,7 +130,7 @@ class Records:
         yield
         seconds = time.perf_counter() - began
         n_before = n_before or len(self)  # the first step reads the records
-        megabytes = self.texts.nbytes / 1e6
+        megabytes = self.contents.nbytes / 1e6
         self.steps.append(
             {
                 "step": name,
@@ -128,7 +154,7 @@ class Records:
         _write(rest, folder / "dropped.parquet")
 
     def _ids(self) -> list[str]:
-        """The first 16 hexadecimal digits of each key's digest; repeats are numbered, kept records first."""
+        """The first 16 hexadecimal digits of each digest; repeats are numbered, kept records first."""
         seen: Counter[str] = Counter()
         ids = [""] * len(self)
         digests = self.table.column("_digest").to_pylist()
@@ -140,6 +166,8 @@ class Records:
 
 
 def _write(table: pa.Table, path: Path) -> None:
-    at = table.schema.get_field_index("text")
-    table = table.set_column(at, "text", pc.cast(table.column("text"), pa.string()))
+    large = [field.name for field in table.schema if field.type == pa.large_string()]
+    for name in large:  # Arrow's matter while it works; a file needs no such type
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, name, pc.cast(table.column(name), pa.string()))
     pq.write_table(table, path, compression="zstd")

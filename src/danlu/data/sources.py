@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from danlu.core.errors import DataError, UsageError, nearest
 from danlu.data.formats import SUFFIXES, format_of, read_records
+from danlu.data.paths import find_files
 from danlu.data.samples import find_sample, sample_folder
 
 __all__ = ["read_source", "source_files"]
@@ -65,42 +66,9 @@ def read_source(
 
 
 def source_files(specs: Sequence[str], base: Path) -> list[Path]:
-    """The files that paths, folders and globs stand for: each once, in the order given, sorted within each.
-
-    Raises:
-        UsageError: One stands for nothing, or for a file of an unknown format.
-    """
-    files: dict[Path, None] = {}
-    for spec in specs:
-        path = base / Path(spec).expanduser()
-        if path.is_dir():
-            found = sorted(inner for inner in path.rglob("*") if inner.is_file() and format_of(inner))
-            if not found:
-                advice = f"it may hold {', '.join(SUFFIXES)} files, also .gz and .zst of the text ones"
-                raise UsageError("the folder holds no file that danlu reads", where=str(path), advice=advice)
-        elif path.exists():
-            found = [path]
-        else:
-            found = _globbed(spec, path)
-        for file in found:
-            if format_of(file) is None:
-                known = f"known: {', '.join('.' + suffix for suffix in SUFFIXES)}, and .gz, .zst of the text ones"
-                raise UsageError("the format is not known by the file's suffix", where=str(file), advice=known)
-            files[file] = None
-    return list(files)
-
-
-def _globbed(spec: str, path: Path) -> list[Path]:
-    """The files of a glob, or why there are none."""
-    if any(mark in spec for mark in "*?["):
-        anchor = Path(path.anchor)
-        found = sorted(inner for inner in anchor.glob(str(path.relative_to(anchor))) if inner.is_file())
-        if not found:
-            raise UsageError("no file matches", where=str(path), advice="paths are relative to the recipe's folder")
-        return found
-    beside = [inner.name for inner in path.parent.iterdir()] if path.parent.is_dir() else []
-    advice = nearest(path.name, beside) if 0 < len(beside) <= 50 else "paths are relative to the recipe's folder"
-    raise UsageError("there is no such file or folder", where=str(path), advice=advice)
+    """The files of records that paths, folders and globs stand for; see :func:`find_files`."""
+    known = f"{', '.join('.' + suffix for suffix in SUFFIXES)}, and .gz, .zst of the text ones"
+    return find_files(specs, base, lambda path: format_of(path) is not None, known)
 
 
 def _file_rows(path: Path, columns: Mapping[str, str], base: Path) -> Iterator[Row]:
@@ -116,7 +84,7 @@ def _file_rows(path: Path, columns: Mapping[str, str], base: Path) -> Iterator[R
 def _sample_rows(spec: str, columns: Mapping[str, str], samples: Path) -> Iterator[Row]:
     sample = find_sample(spec)
     if sample.read is None:
-        advice = "danlu reads no text from it; name another sample"
+        advice = "danlu reads no text from it; name another, or, of pictures, columns: {image: image, label: label}"
         raise UsageError(f"the sample {sample.name} is files, not records", where="data.source", advice=advice)
     for column in columns.values():
         if column not in sample.columns:

@@ -32,7 +32,8 @@ class SplitConfig(Config):
     seed: int = 0
     """Another seed gives another split."""
     column: str | None = None
-    """A column of the data that says ``train``, ``valid`` or ``test``, instead of the shares above."""
+    """A column of the data that says ``train``, ``valid`` or ``test``. A split that it never names is taken from train,
+    by the share above."""
 
     @model_validator(mode="after")
     def _leave_some_to_train(self) -> SplitConfig:

@@ -1,17 +1,21 @@
 """The data stage: raw sources in, one dataset artifact out.
 
 A dataset holds ``train.parquet``, ``valid.parquet``, ``test.parquet`` and ``dropped.parquet`` (every record is in
-exactly one), and ``summary.json``: what was done, how much was dropped and why, and the proof that nothing leaks.
+exactly one), and ``summary.json``: what was done, how much was dropped and why, and the proof that nothing leaks. Its
+records are texts, texts with a translation (``target``), or pictures (``image``); each may have a ``label``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import model_validator
 
 from danlu.core.artifact import Artifact
 from danlu.core.config import Config
@@ -19,11 +23,25 @@ from danlu.core.errors import DataError
 from danlu.core.files import digest_of, sha256_file, write_json
 from danlu.core.progress import Progress
 from danlu.core.workspace import Workspace
-from danlu.data.prepare import CleanConfig, SplitConfig, prepare
+from danlu.data.clean import ROLES, CleanConfig
+from danlu.data.image_sources import digest_pictures, read_pictures
+from danlu.data.prepare import prepare
+from danlu.data.prepare_images import prepare_images
 from danlu.data.samples import find_sample
 from danlu.data.sources import read_source, source_files
+from danlu.data.split import SplitConfig
 
-__all__ = ["DataConfig", "Split", "build_dataset", "class_names", "iterate_split", "read_split", "require_split"]
+__all__ = [
+    "DataConfig",
+    "Split",
+    "build_dataset",
+    "class_names",
+    "image_size",
+    "iterate_split",
+    "read_images",
+    "read_split",
+    "require_split",
+]
 
 Split = Literal["train", "valid", "test"]
 
@@ -34,11 +52,29 @@ class DataConfig(Config):
     source: str | list[str]
     """A file, a folder, a glob or a list of them, from the recipe's folder on; or ``sample:NAME``."""
     columns: Mapping[str, str] = {"text": "text", "label": "label"}
-    """Role -> the column of the source that plays it."""
+    """Role -> the column of the source that plays it: ``text`` (with or without a ``target``) or ``image``, ``label``,
+    and any more to be kept."""
     clean: CleanConfig = CleanConfig()
     """What is repaired, masked and dropped."""
     split: SplitConfig = SplitConfig()
     """How the records are divided."""
+
+    @model_validator(mode="after")
+    def _clean_fits_the_columns(self) -> DataConfig:
+        if ("text" in self.columns) == ("image" in self.columns):
+            raise ValueError("columns must name either a text or an image")
+        if self.columns.get("image", "image") != "image":
+            raise ValueError("a picture is no column of its source: write image: image")
+        for name, role in ROLES.items():
+            if role not in self.columns and getattr(self.clean, name) != CleanConfig.model_fields[name].default:
+                raise ValueError(f"clean.{name} is for a column {role}, and columns names none")
+        return self
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """The columns to be read: those that were named, and the one that gives the splits."""
+        given = self.split.column
+        return {**self.columns} if given is None else {**self.columns, given: self.columns.get(given, given)}
 
 
 def build_dataset(workspace: Workspace, name: str, config: DataConfig, base: Path, progress: Progress) -> Artifact:
@@ -56,22 +92,37 @@ def build_dataset(workspace: Workspace, name: str, config: DataConfig, base: Pat
         UsageError: A source does not exist.
     """
     progress.stage(f"data: {config.source if isinstance(config.source, str) else ', '.join(config.source)}")
-    parents = _source_digests(config.source, base)
+    parents = _source_digests(config, base)
     key = digest_of({"config": config.plain(), "parents": parents})
     if found := workspace.with_key("dataset", key):
         progress.note(f"{found.path.name} is there already")
         return found
     with workspace.create("dataset", name, key=key, config=config.plain(), parents=parents) as draft:
-        batches = read_source(config.source, config.columns, base=base, samples=workspace.samples)
-        summary = prepare(
-            batches,
-            config.clean,
-            config.split,
-            draft.folder,
-            progress=lambda step, n_records: progress.update(n_records, None, step),
-        )
-        write_json(draft.folder / "summary.json", summary)
+        make = _make_images if "image" in config.columns else _make_texts
+        write_json(draft.folder / "summary.json", make(config, draft.folder, base, workspace.samples, progress))
     return draft.artifact
+
+
+def _make_texts(config: DataConfig, folder: Path, base: Path, samples: Path, progress: Progress) -> dict[str, Any]:
+    return prepare(
+        read_source(config.source, config.wanted, base=base, samples=samples),
+        config.clean,
+        config.split,
+        folder,
+        progress=lambda step, n_records: progress.update(n_records, None, step),
+    )
+
+
+def _make_images(config: DataConfig, folder: Path, base: Path, samples: Path, progress: Progress) -> dict[str, Any]:
+    columns = {role: column for role, column in config.wanted.items() if role != "image"}
+    return prepare_images(
+        read_pictures(config.source, list(columns.values()), base=base, samples=samples),
+        list(columns),
+        config.clean,
+        config.split,
+        folder,
+        progress=lambda step, n_pictures: progress.update(n_pictures, None, step),
+    )
 
 
 def read_split(dataset: Artifact, split: Split, columns: Sequence[str]) -> pa.Table:
@@ -91,6 +142,30 @@ def iterate_split(dataset: Artifact, split: Split, columns: Sequence[str], batch
     """Some columns of a split, a few rows at a time: a large split is never held whole."""
     with pq.ParquetFile(dataset.path / f"{split}.parquet") as file:
         yield from file.iter_batches(batch_size=batch_rows, columns=list(columns))
+
+
+def read_images(dataset: Artifact, split: Split) -> tuple[np.ndarray, list[str]]:
+    """The pictures of a whole split and the names of their classes.
+
+    Returns:
+        uint8 ``[n, C, Y, X]``, and n labels.
+
+    Raises:
+        DataError: The dataset has no pictures, or they have no label.
+    """
+    table = read_split(dataset, split, ["image", "label"])
+    shape = image_size(dataset)
+    n_bytes = math.prod(shape)
+    parts = [np.empty(0, np.uint8)]
+    for chunk in table.column("image").chunks:
+        parts.append(np.frombuffer(chunk.buffers()[1], np.uint8, len(chunk) * n_bytes, chunk.offset * n_bytes))
+    return np.concatenate(parts).reshape(-1, *shape), table.column("label").to_pylist()
+
+
+def image_size(dataset: Artifact) -> tuple[int, int, int]:
+    """Channels, height and width of every picture of a dataset."""
+    channels, height, width = dataset.json("summary.json")["image_size"]
+    return channels, height, width
 
 
 def require_split(dataset: Artifact, split: Split) -> None:
@@ -117,9 +192,11 @@ def class_names(dataset: Artifact) -> list[str]:
     return names
 
 
-def _source_digests(source: str | list[str], base: Path) -> dict[str, str]:
-    """SHA-256 of every file that a source is made of."""
-    if isinstance(source, str) and source.startswith("sample:"):
-        return {archive.filename: archive.sha256 for archive in find_sample(source).archives}
-    files = source_files([source] if isinstance(source, str) else source, base)
-    return {str(path): sha256_file(path) for path in files}
+def _source_digests(config: DataConfig, base: Path) -> dict[str, str]:
+    """SHA-256 of what a source is made of: its files one by one, or a folder of pictures as a whole."""
+    if isinstance(config.source, str) and config.source.startswith("sample:"):
+        return {archive.filename: archive.sha256 for archive in find_sample(config.source).archives}
+    specs = [config.source] if isinstance(config.source, str) else config.source
+    if "image" in config.columns:
+        return digest_pictures(specs, base)
+    return {str(path): sha256_file(path) for path in source_files(specs, base)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,10 @@ from danlu.data.pii import count_kinds
 from danlu.data.records import Records
 from danlu.data.split import SPLITS, SplitConfig
 
-__all__ = ["check_trainable", "leak_proof", "summarize"]
+__all__ = ["Describe", "check_trainable", "leak_proof", "summarize", "text_findings", "text_lengths"]
+
+Describe = Callable[[NDArray[np.int64]], dict[str, Any]]
+"""The numbers of some records to what there is to say of them, as plain JSON values."""
 
 _QUANTILES = (0, 5, 25, 50, 75, 95, 99, 100)
 _BINS = 40
@@ -63,44 +67,60 @@ def check_trainable(records: Records, splits: NDArray[np.int64], config: SplitCo
         )
 
 
-def summarize(records: Records, splits: NDArray[np.int64], n_read: int) -> dict[str, Any]:
-    """Counts, lengths and speeds, as plain JSON values.
+def summarize(records: Records, splits: NDArray[np.int64], describe: Describe) -> dict[str, Any]:
+    """Counts and speeds, as plain JSON values.
+
+    Args:
+        records: All records.
+        splits: int64 [N]; the split of each.
+        describe: What more there is to say of some records, those of one split.
 
     Returns:
-        ``n_read n_kept n_dropped``, ``dropped`` by reason, ``steps``, ``repaired``, ``pii`` by kind, and for each of
-        ``splits`` its number of records, labels, and lengths in characters.
+        ``n_read n_kept n_dropped``, ``dropped`` by reason, ``steps``, and for each of ``splits`` its number of records,
+        its labels, and what ``describe`` says.
     """
     kept = records.kept()
+    summary: dict[str, Any] = {
+        "n_read": len(records),
+        "n_kept": len(kept),
+        "n_dropped": len(records) - len(kept),
+        "dropped": records.reasons,
+        "steps": records.steps,
+        "splits": {},
+    }
+    for rank, name in enumerate(SPLITS):
+        rows = kept[splits[kept] == rank]
+        labels = dict(sorted(Counter(records.labels(rows)).items())) if records.has_labels else {}
+        summary["splits"][name] = {"n": len(rows), "labels": labels, **describe(rows)}
+    return summary
+
+
+def text_lengths(records: Records) -> Describe:
+    """What describes some of the texts by their lengths in characters, in the bins of the histogram of all."""
+    kept = records.kept()
     n_chars = np.zeros(len(records), dtype=np.int64)
-    n_chars[kept] = pc.utf8_length(records.texts.take(pa.array(kept))).to_numpy()
+    n_chars[kept] = pc.utf8_length(records.contents.take(pa.array(kept))).to_numpy()
     top = max(float(np.quantile(n_chars[kept], 0.995)), 1.0)
     edges = np.unique(np.linspace(0, top, _BINS + 1).round().astype(np.int64))
     edges[-1] = max(edges[-1], n_chars[kept].max())
+
+    def describe(rows: NDArray[np.int64]) -> dict[str, Any]:
+        lengths = n_chars[rows]
+        quantiles = np.percentile(lengths, _QUANTILES).tolist() if len(rows) else []
+        return {
+            "n_chars": int(lengths.sum()),
+            "quantiles": {str(q): value for q, value in zip(_QUANTILES, quantiles, strict=False)},
+            "histogram": {"edges": edges.tolist(), "counts": np.histogram(lengths, edges)[0].tolist()},
+        }
+
+    return describe
+
+
+def text_findings(records: Records) -> dict[str, Any]:
+    """``repaired``, the number of texts so; ``pii``, how often each kind of personal data was found."""
     return {
-        "n_read": n_read,
-        "n_kept": len(kept),
-        "n_dropped": n_read - len(kept),
-        "dropped": records.reasons,
-        "steps": records.steps,
         "repaired": int(pc.sum(records.table.column("_repaired")).as_py() or 0),
         "pii": count_kinds(records.table.column("_pii")),
-        "splits": {
-            name: _describe(records, kept[splits[kept] == rank], n_chars, edges) for rank, name in enumerate(SPLITS)
-        },
-    }
-
-
-def _describe(
-    records: Records, rows: NDArray[np.int64], n_chars: NDArray[np.int64], edges: NDArray[np.int64]
-) -> dict[str, Any]:
-    lengths = n_chars[rows]
-    quantiles = np.percentile(lengths, _QUANTILES).tolist() if len(rows) else []
-    return {
-        "n": len(rows),
-        "labels": dict(sorted(Counter(records.labels(rows)).items())) if records.has_labels else {},
-        "n_chars": int(lengths.sum()),
-        "quantiles": {str(q): value for q, value in zip(_QUANTILES, quantiles, strict=False)},
-        "histogram": {"edges": edges.tolist(), "counts": np.histogram(lengths, edges)[0].tolist()},
     }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,17 +14,34 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 
 from danlu.core.config import Config
 from danlu.core.errors import CorruptError, DataError
+from danlu.core.files import write_atomic
 from danlu.data.batches import Tokens
 
-__all__ = ["MASK", "PAD", "SPECIAL", "TokenizerConfig", "encode", "load_tokenizer", "train_tokenizer"]
+__all__ = [
+    "PAD",
+    "SPECIAL",
+    "SpecialTokens",
+    "TokenizerConfig",
+    "encode",
+    "load_tokenizer",
+    "save_tokenizer",
+    "special_tokens",
+    "train_tokenizer",
+]
 
 SPECIAL = ("<pad>", "<unk>", "<cls>", "<sep>", "<mask>")
 """Ids 0 to 4 of every tokenizer that danlu trains."""
-PAD, MASK = SPECIAL.index("<pad>"), SPECIAL.index("<mask>")
+PAD = SPECIAL.index("<pad>")
 
+_CALLED = {
+    "mask": ("<mask>", "[MASK]"),
+    "begin": ("<cls>", "[CLS]", "<s>", "<|begin_of_text|>", "<|endoftext|>", "<|im_start|>"),
+    "end": ("<sep>", "[SEP]", "</s>", "<|end_of_text|>", "<|endoftext|>", "<|im_end|>"),
+}
+"""What tokenizers call the special tokens, ours first."""
 
 _RARE = 3
-"""Characters seen less often than this get no token of their own in ``char-bpe``; their bytes stand for them."""
+"""Characters seen less often than this get no token of their own; their bytes stand for them."""
 _LONGEST = 16
 """The most characters of a token: words, not whole phrases learnt by heart."""
 
@@ -31,8 +50,8 @@ class TokenizerConfig(Config):
     """How text becomes tokens."""
 
     kind: Literal["char-bpe", "bpe", "char"] = "char-bpe"
-    """``char-bpe``: byte-pair encoding over characters, bytes for rare ones; best for Chinese. ``bpe``: over bytes (no
-    text is unknown to either). ``char``: one token a character."""
+    """``char-bpe``: byte-pair encoding over characters, bytes for rare ones; best for Chinese. ``bpe``: over bytes.
+    ``char``: one token a character, bytes for rare ones. No text is unknown to any of them."""
     vocab_size: int = Field(6000, ge=300)
     """The most tokens that the vocabulary may hold, special tokens included."""
 
@@ -56,19 +75,28 @@ def train_tokenizer(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
 
 
 def _char_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    # A third of the vocabulary at least is left for pairs.
+    room = vocab_size - len(SPECIAL) - 256
+    return _character_pairs(texts, max(1, 2 * room // 3), room)
+
+
+def _char(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    return _character_pairs(texts, vocab_size - len(SPECIAL) - 256, 0)
+
+
+def _character_pairs(texts: Sequence[str], n_characters: int, room: int) -> Tokenizer:
+    """Byte-pair encoding over the most frequent characters; ``room`` for characters and pairs together."""
     counts = Counter(character for text in texts for character in text)
     # Sorted, for the trainer would choose by chance among characters that are equally frequent.
     frequent = sorted((c for c, count in counts.items() if count >= _RARE), key=lambda c: (-counts[c], c))
     byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
-    special = [*SPECIAL, *byte_tokens]
-    # A third of the vocabulary at least is left for pairs.
-    n_characters = min(len(frequent), max(1, 2 * (vocab_size - len(special)) // 3))
+    n_characters = min(len(frequent), n_characters)
     tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL[1], byte_fallback=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\p{P}\p{S}]|[A-Za-z]+|[0-9]+|\s+"), "isolated")
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=special,
+        vocab_size=len(SPECIAL) + len(byte_tokens) + max(room, n_characters),
+        special_tokens=[*SPECIAL, *byte_tokens],
         initial_alphabet=frequent[:n_characters],
         limit_alphabet=n_characters,
         max_token_length=_LONGEST,
@@ -76,7 +104,10 @@ def _char_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
+    # The trainer takes the bytes as special tokens; they are not, for they stand for text.
+    made = json.loads(tokenizer.to_str())
+    made["added_tokens"] = [token for token in made["added_tokens"] if token["content"] in SPECIAL]
+    return Tokenizer.from_str(json.dumps(made))
 
 
 def _byte_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
@@ -93,13 +124,33 @@ def _byte_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def _char(texts: Sequence[str], vocab_size: int) -> Tokenizer:
-    tokenizer = Tokenizer(models.WordLevel(unk_token=SPECIAL[1]))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    trainer = trainers.WordLevelTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL), show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Ids of the tokens that stand for no text; 0 where a tokenizer has none.
+
+    Attributes:
+        mask: A hidden token.
+        begin: Before the first token of a text.
+        end: After its last.
+    """
+
+    mask: int
+    begin: int
+    end: int
+
+
+def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
+    """The special tokens of any tokenizer."""
+    ids = {
+        role: next((found for name in names if (found := tokenizer.token_to_id(name)) is not None), 0)
+        for role, names in _CALLED.items()
+    }
+    return SpecialTokens(**ids)
+
+
+def save_tokenizer(path: Path, tokenizer: Tokenizer) -> None:
+    """Write a ``tokenizer.json``."""
+    write_atomic(path, tokenizer.to_str(pretty=True).encode())
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -116,17 +167,21 @@ def load_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
-def encode(tokenizer: Tokenizer, texts: Sequence[str], max_len: int) -> Tokens:
+def encode(tokenizer: Tokenizer, texts: Sequence[str], max_len: int | None, *, special: bool = True) -> Tokens:
     """Token ids of texts; of one that is too long, the first and the last half of ``max_len`` tokens.
 
-    The end of a long text often says what it comes to (Sun et al., 2019). An empty text has no tokens.
+    The end of a long text often says what it comes to (Sun et al., 2019). An empty text has no tokens, save those that
+    a pretrained tokenizer puts around every text.
 
     Args:
         tokenizer: The model's.
         texts: n texts.
-        max_len: The most tokens a text may keep.
+        max_len: The most tokens a text may keep; None: all of them.
+        special: Whether a pretrained tokenizer puts its special tokens around every text.
     """
-    encoded = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    encoded = tokenizer.encode_batch_fast(list(texts), add_special_tokens=special)
+    if max_len is None:
+        return Tokens.of([encoding.ids for encoding in encoded])
     first, last = max_len // 2, max_len - max_len // 2
     all_ids = (encoding.ids for encoding in encoded)
     return Tokens.of([ids if len(ids) <= max_len else ids[:first] + ids[-last:] for ids in all_ids])

@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from danlu.core.errors import DataError, UsageError, nearest
+from danlu.core.errors import UsageError, nearest
 from danlu.evaluate.config import EvaluateConfig
-from danlu.evaluate.evaluation import probability_metrics
-from danlu.evaluate.intervals import observed, resample
-from danlu.evaluate.metrics import MACRO_METRICS, Ints, Statistic, together
+from danlu.evaluate.evaluation import evaluate_predictions, probability_metrics
+from danlu.evaluate.metrics import MACRO_METRICS, Ints, together
+from danlu.evaluate.pairing import different_test, match_records, paired_facts
 from danlu.evaluate.predictions import Predictions, read_predictions
-from danlu.evaluate.significance import PairedCells, bootstrap_difference, holm, mcnemar, permutation_test
+from danlu.evaluate.significance import PairedCells, bootstrap_differences, holm, mcnemar, permutation_test
+from danlu.evaluate.tasks import TASKS, Task
 
-__all__ = ["compare_predictions", "compare_with_baseline"]
+__all__ = ["CLASSIFICATION", "compare_predictions", "compare_with_baseline"]
 
 
 def compare_predictions(
@@ -49,20 +48,17 @@ def compare_predictions(
     p_values = permutation_test(cells, config.permutations, rng)
     metrics = {
         name: {**difference, "p_permutation": p_values[name]}
-        for name, difference in _differences(MACRO_METRICS, cells.count_M, cells.statistic(), config, rng).items()
+        for name, difference in bootstrap_differences(
+            MACRO_METRICS, cells.count_M, cells.statistic(), config, rng
+        ).items()
     }
     a_metrics, b_metrics = probability_metrics(a), probability_metrics(b)
     paired = together({f"a.{k}": v for k, v in a_metrics.items()} | {f"b.{k}": v for k, v in b_metrics.items()})
-    metrics |= _differences(tuple(a_metrics), np.ones_like(a.label_B), paired, config, rng)
+    metrics |= bootstrap_differences(tuple(a_metrics), np.ones_like(a.label_B), paired, config, rng)
     only_a, only_b = np.flatnonzero(a_right_B & ~b_right_B), np.flatnonzero(b_right_B & ~a_right_B)
     p_value, method = mcnemar(len(only_a), len(only_b))
     return {
-        "a": names[0],
-        "b": names[1],
-        "n": len(a.label_B),
-        "confidence": config.confidence,
-        "n_resamples": config.bootstrap,
-        "n_permutations": config.permutations,
+        **paired_facts(names, len(a.label_B), config),
         "metrics": metrics,
         "mcnemar": {
             "p": p_value,
@@ -77,8 +73,17 @@ def compare_predictions(
     }
 
 
+CLASSIFICATION = Task(
+    primary="macro_f1", higher_is_better=True, evaluate=evaluate_predictions, compare=compare_predictions
+)
+
+
 def compare_with_baseline(
-    paths: Mapping[str, Path], baseline: str, config: EvaluateConfig, rng: np.random.Generator
+    paths: Mapping[str, Path],
+    baseline: str,
+    config: EvaluateConfig,
+    rng: np.random.Generator,
+    task: str = "text-classification",
 ) -> dict[str, Any]:
     """Every model against the baseline, with Holm's correction for their number.
 
@@ -87,71 +92,55 @@ def compare_with_baseline(
         baseline: Which of them is the baseline.
         config: Resamples, confidence, examples.
         rng: The source of all randomness.
+        task: What the models do, a row of :data:`danlu.evaluate.tasks.TASKS`.
 
     Returns:
-        ``baseline``, and ``models``: the comparison of each with the baseline as B, with a corrected ``p_holm`` beside
-        the p-value of macro F1 (permutation) and of McNemar's test, and ``verdict``: ``better``, ``worse`` or ``no
-        difference shown``, by the corrected macro F1.
+        ``baseline``; ``primary``, the metric that decides, and ``higher_is_better``; and ``models``: the comparison of
+        each with the baseline as B, with a corrected ``p_holm`` beside the p-value of the primary metric (permutation)
+        and of McNemar's test where there is one, and ``verdict``: ``better``, ``worse`` or ``no difference shown``, by
+        the corrected primary metric.
 
     Raises:
-        UsageError: The baseline is not among the models, or a file is missing.
+        UsageError: The baseline is not among the models, the task is unknown, or a file is missing.
         CorruptError: A file is not a predictions file.
         DataError: They are not predictions of the same test.
     """
     if baseline not in paths:
         raise UsageError(f"no predictions of the baseline {baseline!r}", advice=nearest(baseline, paths))
+    judged: Task = TASKS[task]
     models = [
-        compare_predictions(path, paths[baseline], (name, baseline), config, rng)
+        judged.compare(path, paths[baseline], (name, baseline), config, rng)
         for name, path in paths.items()
         if name != baseline
     ]
-    f1_corrected = holm([model["metrics"]["macro_f1"]["p_permutation"] for model in models])
-    mcnemar_corrected = holm([model["mcnemar"]["p"] for model in models])
-    for model, f1_p, mcnemar_p in zip(models, f1_corrected, mcnemar_corrected, strict=True):
-        macro_f1 = model["metrics"]["macro_f1"]
-        macro_f1["p_holm"] = f1_p
-        model["mcnemar"]["p_holm"] = mcnemar_p
-        shown = f1_p < 1 - config.confidence
-        model["verdict"] = ("better" if macro_f1["difference"] > 0 else "worse") if shown else "no difference shown"
-    return {"baseline": baseline, "models": models}
+    primary = [model["metrics"][judged.primary] for model in models]
+    _correct(primary, "p_permutation")
+    _correct([model["mcnemar"] for model in models if "mcnemar" in model], "p")
+    for model, found in zip(models, primary, strict=True):
+        model["verdict"] = judged.verdict(found["difference"], found["p_holm"], 1 - config.confidence)
+    return {
+        "baseline": baseline,
+        "primary": judged.primary,
+        "higher_is_better": judged.higher_is_better,
+        "models": models,
+    }
+
+
+def _correct(tests: list[dict[str, Any]], p: str) -> None:
+    """Put Holm's corrected p-value beside the one that stands under `p`."""
+    for test, corrected in zip(tests, holm([test[p] for test in tests]), strict=True):
+        test["p_holm"] = corrected
 
 
 def _same_test(a: Predictions, b: Predictions, names: tuple[str, str]) -> tuple[Predictions, Predictions]:
     """Both with their records in the order of A."""
-
-    def differ(what: str) -> DataError:
-        return DataError(
-            f"these are not predictions of the same test: {what}",
-            where=f"{names[0]} and {names[1]}",
-            advice="evaluate both models on the same split of the same data, then compare again",
-        )
-
     if a.class_names != b.class_names:
-        raise differ("their classes differ")
-    if len(a.ids) != len(b.ids):
-        raise differ(f"{len(a.ids)} records and {len(b.ids)}")
-    if pc.count_distinct(a.ids).as_py() != len(a.ids):
-        raise differ(f"an id of {names[0]} occurs twice")
-    place = pc.index_in(a.ids, value_set=b.ids)
-    if place.null_count:
-        raise differ(f"record {a.ids.filter(pc.is_null(place))[0].as_py()} is missing from {names[1]}")
-    b = b.take(place.cast(pa.int64()).to_numpy())
+        raise different_test("their classes differ", names)
+    b = b.take(match_records(a.ids, b.ids, names))
     if not np.array_equal(a.label_B, b.label_B):
-        raise differ(f"record {a.ids[int((a.label_B != b.label_B).argmax())].as_py()} has two labels")
+        record = a.ids[int((a.label_B != b.label_B).argmax())].as_py()
+        raise different_test(f"record {record} has two labels", names)
     return a, b
-
-
-def _differences(
-    metric_names: tuple[str, ...], count_M: Ints, statistic: Statistic, config: EvaluateConfig, rng: np.random.Generator
-) -> dict[str, dict[str, float | None]]:
-    value, draws = observed(count_M, statistic), resample(count_M, statistic, config.bootstrap, rng)
-    differences = {}
-    for name in metric_names:
-        a, b = f"a.{name}", f"b.{name}"
-        differences[name] = bootstrap_difference(
-            float(value[a]), float(value[b]), draws[a], draws[b], config.confidence
-        )
-    return differences
 
 
 def _surest(wrong_model: Predictions, rows: Ints, n_examples: int) -> list[dict[str, Any]]:

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from danlu.core.config import Config
 
-__all__ = ["EvaluateConfig"]
+__all__ = ["EvaluateConfig", "FewShotConfig"]
+
+
+class FewShotConfig(Config):
+    """Training again and again on a few examples of each class, to see how much examples buy."""
+
+    shots: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """How many examples of each class, smallest first; none leaves this out."""
+    repeats: int = Field(default=1, ge=1)
+    """How many draws of examples for each number."""
+    epochs: int = Field(default=20, ge=1)
+    """Passes over the few examples."""
+    batch_tokens: int = Field(default=512, ge=1)
+    """The most tokens in a batch."""
 
 
 class EvaluateConfig(Config):
     """How models are evaluated and compared."""
 
-    baselines: tuple[str, ...] = Field(default=("tfidf-lr",), min_length=1)
-    """The models to beat, trained and evaluated on the same splits; the first is the one compared with."""
+    baselines: tuple[str, ...] = Field(default=(), min_length=1)
+    """The models to beat, trained and evaluated on the same splits; the first is the one compared with. A recipe that
+    names none has the simple model of its task."""
+
+    few_shot: FewShotConfig = FewShotConfig()
+    """How good the model and the first baseline are with a few examples of each class."""
 
     bootstrap: int = Field(default=2000, ge=100)
     """Resamples for each bootstrap interval."""

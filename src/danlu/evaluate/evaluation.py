@@ -24,7 +24,7 @@ from danlu.evaluate.metrics import (
     mean,
     together,
 )
-from danlu.evaluate.predictions import Predictions, read_predictions
+from danlu.evaluate.predictions import Predictions, latency, read_predictions
 from danlu.evaluate.slices import length_quarters, slice_metrics
 
 __all__ = ["evaluate_predictions", "probability_metrics"]
@@ -66,7 +66,7 @@ def evaluate_predictions(path: Path, config: EvaluateConfig, rng: np.random.Gene
         "slices": {"n_chars": slice_metrics(names, slice_B, label_B, predicted_B, predictions.n_classes, config, rng)},
         "most_confident_wrong": _most_confident_wrong(predictions, config.examples),
         "slowest": predictions.examples(np.argsort(-predictions.milliseconds_B, kind="stable")[: config.examples]),
-        "latency_ms": _latency(predictions),
+        "latency_ms": latency(predictions.milliseconds_B),
     }
 
 
@@ -142,10 +142,3 @@ def _most_confident_wrong(predictions: Predictions, n_examples: int) -> list[dic
     wrong = np.flatnonzero(predictions.predicted != predictions.label_B)
     surest = np.argsort(-predictions.confidence[wrong], kind="stable")[:n_examples]
     return predictions.examples(wrong[surest])
-
-
-def _latency(predictions: Predictions) -> dict[str, float]:
-    milliseconds_B = predictions.milliseconds_B.astype(np.float64)
-    shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
-    quantiles = {name: float(np.quantile(milliseconds_B, share)) for name, share in shares.items()}
-    return {"mean": float(milliseconds_B.mean()), **quantiles}

@@ -26,6 +26,7 @@ __all__ = [
     "Ints",
     "Metric",
     "Statistic",
+    "SumStatistic",
     "auroc",
     "brier_per_record",
     "class_statistic",
@@ -33,6 +34,7 @@ __all__ = [
     "confusion_matrix",
     "log_loss_per_record",
     "mean",
+    "of_sums",
     "together",
 ]
 
@@ -42,6 +44,8 @@ Metric = Callable[[Ints], Floats]
 """From weights (R, M), for R resamples of M records or cells, to values (R,)."""
 Statistic = Callable[[Ints], dict[str, Floats]]
 """The same for several named metrics, each (R,) or (R, N)."""
+SumStatistic = Callable[[Floats], dict[str, Floats]]
+"""From sums (R, J) over records of J numbers each, to named metrics (R,): bits per character, chrF, BLEU."""
 
 MACRO_METRICS = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
 
@@ -61,6 +65,16 @@ def confusion_cells(confusion_NN: Ints) -> tuple[Ints, Ints, Ints]:
 def together(metrics: Mapping[str, Metric]) -> Statistic:
     """Several metrics as one statistic."""
     return lambda weights_RM: {name: metric(weights_RM) for name, metric in metrics.items()}
+
+
+def of_sums(part_BJ: Floats, metrics: SumStatistic) -> Statistic:
+    """Metrics that follow from sums over records, as a statistic of the records' weights.
+
+    Args:
+        part_BJ: J numbers of each record (its sufficient statistics).
+        metrics: What follows from their sums.
+    """
+    return lambda weights_RB: metrics(weights_RB.astype(np.float64) @ part_BJ)
 
 
 def class_statistic(label_M: Ints, predicted_M: Ints, n_classes: int) -> Statistic:

@@ -1,13 +1,15 @@
 """One model's predictions on one split, on disk: written as they come, read as compact columns.
 
 Everything that evaluation and comparison say is computed from this file, so it can be said again later without the
-model.
+model. How the file is written and read is the same for every task; the columns of classifiers are here too, those of
+language models and translation stand with their metrics.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,16 +24,63 @@ from numpy.typing import NDArray
 from danlu.core.errors import CorruptError, DataError, UsageError
 from danlu.evaluate.metrics import Ints
 
-__all__ = ["PredictionWriter", "Predictions", "read_predictions"]
+__all__ = [
+    "PredictionWriter",
+    "Predictions",
+    "RowWriter",
+    "columns_of",
+    "latency",
+    "open_predictions",
+    "read_predictions",
+]
 
 ROW_GROUP = 8192
 """Records held before they are written."""
 
 
-class PredictionWriter:
-    """Writes a predictions file batch by batch; a context manager.
+class RowWriter:
+    """Writes a parquet file batch by batch; a context manager, base of every task's writer.
 
-    Its columns: ``id`` (string), ``label`` and ``n_chars`` (int32), ``milliseconds`` (float32) and ``probabilities``
+    Args:
+        path: The file to make.
+        schema: Its columns.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._file = pq.ParquetWriter(path, schema)
+        self._waiting: list[pa.RecordBatch] = []
+
+    def close(self) -> None:
+        """Write what is left and end the file."""
+        self._flush()
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _add(self, *columns: Any) -> None:
+        """Add a batch: sequences or arrays, in the order of the schema, each as its type there."""
+        arrays = [pa.array(column, kind) for column, kind in zip(columns, self._schema.types, strict=True)]
+        self._waiting.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        if sum(len(batch) for batch in self._waiting) >= ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._file.write_table(pa.Table.from_batches(self._waiting).combine_chunks())
+            self._waiting.clear()
+
+
+class PredictionWriter(RowWriter):
+    """Writes a classifier's predictions.
+
+    The columns: ``id`` (string), ``label`` and ``n_chars`` (int32), ``milliseconds`` (float32) and ``probabilities``
     (N float32).
 
     Args:
@@ -41,18 +90,15 @@ class PredictionWriter:
 
     def __init__(self, path: Path, class_names: Sequence[str]) -> None:
         self.n_classes = len(class_names)
-        self._schema = pa.schema(
-            {
-                "id": pa.string(),
-                "label": pa.int32(),
-                "n_chars": pa.int32(),
-                "milliseconds": pa.float32(),
-                "probabilities": pa.list_(pa.float32(), self.n_classes),
-            },
-            metadata={"class_names": json.dumps(list(class_names), ensure_ascii=False)},
-        )
-        self._file = pq.ParquetWriter(path, self._schema)
-        self._waiting: list[pa.RecordBatch] = []
+        columns = {
+            "id": pa.string(),
+            "label": pa.int32(),
+            "n_chars": pa.int32(),
+            "milliseconds": pa.float32(),
+            "probabilities": pa.list_(pa.float32(), self.n_classes),
+        }
+        names = json.dumps(list(class_names), ensure_ascii=False)
+        super().__init__(path, pa.schema(columns, metadata={"class_names": names}))
 
     def write(
         self,
@@ -93,34 +139,8 @@ class PredictionWriter:
                 advice="its training has probably diverged: look at the loss, and train with a lower learning rate",
             )
         flat = pa.array(probabilities_BN.astype(np.float32).ravel())
-        columns = [
-            pa.array(ids, pa.string()),
-            pa.array(label_B.astype(np.int32)),
-            pa.array(n_chars_B.astype(np.int32)),
-            pa.array(milliseconds_B.astype(np.float32)),
-            pa.FixedSizeListArray.from_arrays(flat, self.n_classes),
-        ]
-        self._waiting.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
-        if sum(len(batch) for batch in self._waiting) >= ROW_GROUP:
-            self._flush()
-
-    def close(self) -> None:
-        """Write what is left and end the file."""
-        self._flush()
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _flush(self) -> None:
-        if self._waiting:
-            self._file.write_table(pa.Table.from_batches(self._waiting).combine_chunks())
-            self._waiting.clear()
+        rows = pa.FixedSizeListArray.from_arrays(flat, self.n_classes)
+        self._add(ids, label_B, n_chars_B, milliseconds_B, rows)
 
 
 @dataclass(frozen=True)
@@ -187,7 +207,30 @@ class Predictions:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read a predictions file.
+    """Read a classifier's predictions file.
+
+    Raises:
+        UsageError: There is no such file.
+        CorruptError: It is not a predictions file.
+        DataError: It holds no records.
+    """
+    with open_predictions(path) as table:
+        class_names = json.loads(table.schema.metadata[b"class_names"])
+        column = columns_of(table, ("id", "label", "probabilities", "n_chars", "milliseconds"))
+        found = Predictions(
+            class_names,
+            column["id"],
+            column["label"].to_numpy().astype(np.int64),
+            column["probabilities"].flatten().to_numpy().reshape(-1, len(class_names)),
+            column["n_chars"].to_numpy(),
+            column["milliseconds"].to_numpy(),
+        )
+    return found
+
+
+@contextmanager
+def open_predictions(path: Path) -> Iterator[pa.Table]:
+    """The table of a predictions file; whatever its reader stumbles over in it is told as damage to the file.
 
     Raises:
         UsageError: There is no such file.
@@ -198,18 +241,26 @@ def read_predictions(path: Path) -> Predictions:
         raise UsageError("no such predictions file", where=str(path), advice="run `danlu eval` first")
     try:
         table = pq.read_table(path).combine_chunks()
-        class_names = json.loads(table.schema.metadata[b"class_names"])
         if table.num_rows == 0:
             raise DataError("there is nothing to evaluate: no predictions", where=str(path))
-        column = {name: table[name].chunk(0) for name in table.column_names}
-        probabilities_BN = column["probabilities"].flatten().to_numpy().reshape(-1, len(class_names))
-        return Predictions(
-            class_names,
-            column["id"],
-            column["label"].to_numpy().astype(np.int64),
-            probabilities_BN,
-            column["n_chars"].to_numpy(),
-            column["milliseconds"].to_numpy(),
-        )
+        yield table
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise CorruptError(f"not a predictions file: {error}", where=str(path)) from error
+
+
+def columns_of(table: pa.Table, names: Sequence[str]) -> dict[str, pa.Array]:
+    """Columns of a table in one piece each; a KeyError where one is missing, a ValueError where a value is."""
+    columns = {name: table[name].chunk(0) for name in names}
+    if empty := [name for name, column in columns.items() if column.null_count]:
+        raise ValueError(f"the column {empty[0]} has empty places")
+    return columns
+
+
+def latency(milliseconds_B: NDArray[np.floating]) -> dict[str, float]:
+    """The milliseconds a record: ``mean``, ``p50``, ``p90``, ``p99`` and ``max``."""
+    taken_B = milliseconds_B.astype(np.float64)
+    shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+    return {
+        "mean": float(taken_B.mean()),
+        **{name: float(np.quantile(taken_B, share)) for name, share in shares.items()},
+    }

@@ -1,7 +1,8 @@
 """Is one model better than another on the same records? Paired tests, and Holm's correction for several models.
 
 - McNemar asks whether two models are right equally often (accuracy).
-- The permutation test asks for any metric whether it matters which model gave which output.
+- The permutation test asks for any metric whether it matters which model gave which output; there is one for the
+  class metrics, which works on cells of like records, and one for metrics that follow from sums over records.
 - The paired bootstrap gives the size of a difference and its interval.
 """
 
@@ -14,10 +15,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binom
 
-from danlu.evaluate.intervals import CHUNK, percentile
-from danlu.evaluate.metrics import MACRO_METRICS, Floats, Ints, Statistic, class_statistic
+from danlu.evaluate.config import EvaluateConfig
+from danlu.evaluate.intervals import CHUNK, observed, percentile, resample
+from danlu.evaluate.metrics import MACRO_METRICS, Floats, Ints, Statistic, SumStatistic, class_statistic
 
-__all__ = ["PairedCells", "bootstrap_difference", "holm", "mcnemar", "permutation_test"]
+__all__ = [
+    "PairedCells",
+    "bootstrap_difference",
+    "bootstrap_differences",
+    "holm",
+    "mcnemar",
+    "permutation_test",
+    "swap_test",
+]
 
 FEW_DISCORDANT = 25
 ROUNDING = 1e-12
@@ -106,6 +116,31 @@ def bootstrap_difference(
     return {key: None if math.isnan(x) else x for key, x in numbers.items()}
 
 
+def bootstrap_differences(
+    metric_names: Sequence[str], count_M: Ints, statistic: Statistic, config: EvaluateConfig, rng: np.random.Generator
+) -> dict[str, dict[str, float | None]]:
+    """:func:`bootstrap_difference` of several metrics, from the same resamples.
+
+    Args:
+        metric_names: Which.
+        count_M: How often each cell was observed; ones for single records.
+        statistic: Gives ``a.NAME`` and ``b.NAME`` for each of them.
+        config: Resamples and confidence.
+        rng: The source of all randomness.
+    """
+    value, draws = observed(count_M, statistic), resample(count_M, statistic, config.bootstrap, rng)
+    return {
+        name: bootstrap_difference(
+            float(value[f"a.{name}"]),
+            float(value[f"b.{name}"]),
+            draws[f"a.{name}"],
+            draws[f"b.{name}"],
+            config.confidence,
+        )
+        for name in metric_names
+    }
+
+
 def permutation_test(cells: PairedCells, n_permutations: int, rng: np.random.Generator) -> dict[str, float]:
     """Two-sided p-values of the differences in the class metrics, by swapping the models' outputs at random.
 
@@ -134,6 +169,46 @@ def permutation_test(cells: PairedCells, n_permutations: int, rng: np.random.Gen
         for name in MACRO_METRICS:
             n_as_far[name] += int((shuffled[name] >= true[name] - ROUNDING).sum())
     return {name: n / (n_permutations + 1) for name, n in n_as_far.items()}
+
+
+def swap_test(
+    a_BJ: Floats, b_BJ: Floats, metrics: SumStatistic, n_permutations: int, rng: np.random.Generator
+) -> dict[str, float | None]:
+    """Two-sided p-values of the differences in metrics that follow from sums, by swapping outputs at random.
+
+    The null hypothesis is that of :func:`permutation_test`: on each record the two outputs could as well have come
+    from the other model. Each record is swapped with probability one half, which moves its numbers from one model's
+    sums to the other's (in machine translation: approximate randomisation; Noreen 1989, Riezler and Maxwell 2005). The
+    observed arrangement counts as one of those tried, so the test is exact under that null at any number of
+    permutations.
+
+    Args:
+        a_BJ: J numbers of each record from model A.
+        b_BJ: The same from model B.
+        metrics: What follows from their sums.
+        n_permutations: How many random arrangements to try.
+        rng: The source of all randomness.
+
+    Returns:
+        Metric name -> p-value; null where the metric is undefined.
+    """
+
+    def distance(sums_a_RJ: Floats, sums_b_RJ: Floats) -> dict[str, Floats]:
+        of_a, of_b = metrics(sums_a_RJ), metrics(sums_b_RJ)
+        return {name: np.abs(of_a[name] - of_b[name]) for name in of_a}
+
+    total_a_J, total_b_J, moved_BJ = a_BJ.sum(0), b_BJ.sum(0), b_BJ - a_BJ
+    true = {name: float(value[0]) for name, value in distance(total_a_J[None], total_b_J[None]).items()}
+    n_as_far = dict.fromkeys(true, 1)
+    at_once = max(1, CHUNK // len(a_BJ))
+    for start in range(0, n_permutations, at_once):
+        rows = min(at_once, n_permutations - start)
+        swapped_RB = rng.integers(2, size=(rows, len(a_BJ)), dtype=np.bool_)
+        moved_RJ = swapped_RB.astype(np.float64) @ moved_BJ
+        shuffled = distance(total_a_J + moved_RJ, total_b_J - moved_RJ)
+        for name in true:
+            n_as_far[name] += int((shuffled[name] >= true[name] - ROUNDING).sum())
+    return {name: None if math.isnan(true[name]) else n / (n_permutations + 1) for name, n in n_as_far.items()}
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

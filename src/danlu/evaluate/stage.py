@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,23 +12,17 @@ from danlu.core.errors import UsageError
 from danlu.core.files import digest_of, write_json
 from danlu.core.progress import Progress
 from danlu.core.workspace import Workspace
-from danlu.data.stage import iterate_split, read_split, require_split
+from danlu.data.images import png_address
+from danlu.data.stage import image_size, read_split, require_split
+from danlu.evaluate.asking import predict_split
 from danlu.evaluate.comparison import compare_with_baseline
 from danlu.evaluate.config import EvaluateConfig
-from danlu.evaluate.evaluation import evaluate_predictions
 from danlu.evaluate.intervals import observed
 from danlu.evaluate.metrics import class_statistic
-from danlu.evaluate.predictions import PredictionWriter
-from danlu.model.predictor import Predictor, load_predictor
+from danlu.evaluate.tasks import TASKS, Task
+from danlu.model.predictor import load_predictor
 
 __all__ = ["compare_models", "evaluate_model", "validation_scores"]
-
-_ROWS = 1024
-"""Texts in memory at a time."""
-_TIMED_TOGETHER = 64
-"""Texts of like length that are answered, and timed, together."""
-_TIMED_ALONE = 200
-"""Texts that are answered one by one, for the latency that one user would see."""
 
 
 def validation_scores(label_B: np.ndarray, probabilities_BN: np.ndarray) -> dict[str, float]:
@@ -75,11 +67,11 @@ def evaluate_model(
     predictor = load_predictor(model)
     with workspace.create("evaluation", model.name, key=key, config=config.plain(), parents=parents) as draft:
         path = draft.folder / "predictions.parquet"
-        _predict_split(predictor, dataset, path, progress)
-        facts = evaluate_predictions(path, config, _generator(dataset))
-        facts["family"] = predictor.family
-        facts["alone_ms"] = _alone(predictor, dataset)
-        _add_texts([facts["most_confident_wrong"], facts["slowest"]], dataset)
+        alone = predict_split(predictor, dataset, path, progress)
+        judged: Task = TASKS[predictor.task]
+        facts = judged.evaluate(path, config, _generator(dataset))
+        facts |= {"task": predictor.task, "primary": judged.primary, "family": predictor.family, "alone_ms": alone}
+        _add_records(facts, dataset)
         write_json(draft.folder / "evaluation.json", facts)
     return draft.artifact
 
@@ -91,6 +83,7 @@ def compare_models(
     baseline: str,
     config: EvaluateConfig,
     progress: Progress,
+    beside: Mapping[str, Any] | None = None,
 ) -> Artifact:
     """Test every model against the baseline on the records that all of them answered.
 
@@ -101,23 +94,29 @@ def compare_models(
         baseline: Which of them is the baseline.
         config: Resamples, confidence and so on.
         progress: Told that it begins.
+        beside: Other facts to be kept with the comparison.
 
     Raises:
         DataError: The evaluations are not of the same test.
     """
     progress.stage(f"compare: {', '.join(evaluations)}")
     parents = {label: evaluation.digest for label, evaluation in evaluations.items()}
-    key = digest_of({"parents": parents, "baseline": baseline, "config": config.plain()})
+    key = digest_of({"parents": parents, "baseline": baseline, "config": config.plain(), "beside": beside})
     if found := workspace.with_key("comparison", key):
         progress.note(f"{found.path.name} is there already")
         return found
     dataset = workspace.with_digest(next(iter(evaluations.values())).manifest["parents"]["dataset"])
     with workspace.create("comparison", name, key=key, config=config.plain(), parents=parents) as draft:
         paths = {label: evaluation.path / "predictions.parquet" for label, evaluation in evaluations.items()}
-        facts = compare_with_baseline(paths, baseline, config, _generator(dataset))
+        tasks = {evaluation.json("evaluation.json")["task"] for evaluation in evaluations.values()}
+        if len(tasks) > 1:
+            raise UsageError(
+                f"the models do different things: {', '.join(sorted(tasks))}", where=", ".join(evaluations)
+            )
+        facts = compare_with_baseline(paths, baseline, config, _generator(dataset), tasks.pop())
         for model in facts["models"]:
-            _add_texts([model["only_a_right"], model["only_b_right"]], dataset)
-        write_json(draft.folder / "comparison.json", facts)
+            _add_records(model, dataset)
+        write_json(draft.folder / "comparison.json", {**facts, **(beside or {})})
     return draft.artifact
 
 
@@ -126,57 +125,15 @@ def _generator(dataset: Artifact) -> np.random.Generator:
     return np.random.default_rng(int(dataset.digest[:16], 16))
 
 
-def _predict_split(predictor: Predictor, dataset: Artifact, path: Path, progress: Progress) -> None:
-    """Answer the test split, a few texts at a time, into a predictions file."""
-    number = {name: index for index, name in enumerate(predictor.classes)}
-    n_done = 0
-    with PredictionWriter(path, predictor.classes) as writer:
-        for batch in iterate_split(dataset, "test", ["id", "text", "label"], _ROWS):
-            ids, texts, labels = (batch.column(name).to_pylist() for name in ("id", "text", "label"))
-            if unknown := sorted({label for label in labels if label not in number}):
-                raise UsageError(
-                    f"the test split has a label that the model does not know: {unknown[0]!r}",
-                    where=str(dataset.path),
-                    advice=f"the model's classes are {', '.join(predictor.classes)}",
-                )
-            by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-            for start in range(0, len(by_length), _TIMED_TOGETHER):
-                rows = by_length[start : start + _TIMED_TOGETHER]
-                asked = [texts[row] for row in rows]
-                probabilities_BN, milliseconds = _timed(predictor, asked)
-                writer.write(
-                    [ids[row] for row in rows],
-                    np.array([number[labels[row]] for row in rows]),
-                    probabilities_BN,
-                    np.array([len(text) for text in asked]),
-                    np.full(len(rows), milliseconds / len(rows)),
-                )
-            n_done += len(texts)
-            progress.update(n_done, None, "texts")
-
-
-def _timed(predictor: Predictor, texts: list[str]) -> tuple[np.ndarray, float]:
-    """The answer, and the milliseconds it took."""
-    started = time.perf_counter()
-    probabilities_BN = predictor.predict_proba(texts)
-    return probabilities_BN, (time.perf_counter() - started) * 1000
-
-
-def _alone(predictor: Predictor, dataset: Artifact) -> dict[str, float]:
-    """Milliseconds from text to answer, one text at a time."""
-    first = next(iterate_split(dataset, "test", ["text"], _TIMED_ALONE))
-    texts = first.column("text").to_pylist()
-    _timed(predictor, texts[:1])  # the first call sets things up
-    taken = np.array([_timed(predictor, [text])[1] for text in texts])
-    return {"n": len(taken), "p50": float(np.median(taken)), "p95": float(np.quantile(taken, 0.95))}
-
-
-def _add_texts(examples: Iterable[list[dict[str, Any]]], dataset: Artifact) -> None:
-    """Put the text beside the id of every example, so that an evaluation can be read alone."""
-    table = read_split(dataset, "test", ["id", "text"])
-    wanted = {example["id"] for group in examples for example in group}
-    rows = zip(table.column("id").to_pylist(), table.column("text").to_pylist(), strict=True)
-    texts = {id_: text for id_, text in rows if id_ in wanted}
-    for group in examples:
-        for example in group:
-            example["text"] = texts[example["id"]]
+def _add_records(facts: dict[str, Any], dataset: Artifact) -> None:
+    """Put the text or picture beside the id of every example, so that an evaluation can be read alone."""
+    examples = [example for group in facts.values() if isinstance(group, list) for example in group]
+    examples = [example for example in examples if isinstance(example, dict) and "id" in example]
+    column = "image" if "image" in dataset.config["columns"] else "text"
+    table = read_split(dataset, "test", ["id", column])
+    wanted = {example["id"] for example in examples}
+    rows = zip(table.column("id").to_pylist(), table.column(column).to_pylist(), strict=True)
+    found = {id_: content for id_, content in rows if id_ in wanted}
+    for example in examples:
+        content = found[example["id"]]
+        example[column] = content if column == "text" else png_address(content, image_size(dataset))

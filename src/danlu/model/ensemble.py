@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 from scipy.optimize import minimize
@@ -18,7 +18,7 @@ from scipy.special import softmax
 
 from danlu.core.errors import CorruptError
 from danlu.core.files import read_json, write_json
-from danlu.model.families import Classifier, classifier_class
+from danlu.model.families import Classifier, answerer_class
 
 __all__ = ["Ensemble", "fit_weights"]
 
@@ -83,8 +83,11 @@ class Ensemble:
             weights, bias_N = dict(stored["weights"]), np.array(stored["bias"], np.float64)
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptError("not an ensemble", where=str(folder / "ensemble.json")) from error
-        members = {family: classifier_class(family).load(folder / "members" / family) for family in weights}
-        return cls(members, np.array(list(weights.values()), np.float64), bias_N)
+        members = {
+            family: answerer_class("text-classification", family).load(folder / "members" / family)
+            for family in weights
+        }
+        return cls(cast("dict[str, Classifier]", members), np.array(list(weights.values()), np.float64), bias_N)
 
 
 def fit_weights(log_p_MBN: np.ndarray, labels_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -34,7 +34,7 @@ def initialise(model: nn.Module, seeds: Seeds) -> None:
             for name, parameter in module.named_parameters(recurse=False):
                 full_name = f"{module_name}.{name}" if module_name else name
                 if parameter.ndim < 2:
-                    parameter.fill_(1.0 if isinstance(module, nn.LayerNorm) and name == "weight" else 0.0)
+                    parameter.fill_(1.0 if name == "weight" else 0.0)
                 else:
                     embedding = isinstance(module, nn.Embedding | nn.EmbeddingBag)
                     std = EMBEDDING_STD if embedding else 1 / math.sqrt(parameter[0].numel())

@@ -1,4 +1,4 @@
-"""A finished model, ready to answer raw text: what evaluation, explanation and serving hold.
+"""A finished model, ready to answer raw records: what evaluation, explanation and serving hold.
 
 A model's folder holds ``model.json`` (task, family, classes, how text is prepared) beside what the family itself
 writes (config, weights, tokenizer or vocabulary); nothing else is needed to answer.
@@ -7,7 +7,9 @@ writes (config, weights, tokenizer or vocabulary); nothing else is needed to ans
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from pydantic import ValidationError
@@ -16,35 +18,66 @@ from danlu.core.artifact import Artifact
 from danlu.core.errors import CorruptError
 from danlu.core.files import read_json, write_json
 from danlu.data.clean import CleanConfig, standard_texts
-from danlu.model.families import Classifier, classifier_class
+from danlu.data.images import standard_image
+from danlu.model.families import Answerer, Classifier, ImageClassifier, LanguageModel, Translator, answerer_class
 
 __all__ = ["Predictor", "load_predictor"]
 
 
+@dataclass(frozen=True)
 class Predictor:
-    """A classifier that takes raw text and knows the names of its classes.
+    """A model that takes raw records.
 
-    Args:
-        classifier: What answers.
-        family: Its family, ``tfidf-lr`` or ``ensemble``.
-        classes: Names of the classes, in the order of the probabilities.
+    Attributes:
+        answerer: What answers.
+        task: What it does.
+        family: Its family, or the name of a simple model.
         clean: How the training texts were normalised and masked; the same is done to every text that is asked.
+        classes: Names of the classes, in the order of the probabilities, where it names classes.
+        image_size: Channels, height and width of the pictures that it takes, where it takes pictures.
     """
 
-    def __init__(self, classifier: Classifier, family: str, classes: list[str], clean: CleanConfig) -> None:
-        self.classifier = classifier
-        self.family = family
-        self.classes = classes
-        self.clean = clean
+    answerer: Answerer
+    task: str
+    family: str
+    clean: CleanConfig
+    classes: Sequence[str] = ()
+    image_size: tuple[int, int, int] | None = None
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """float32 ``[n, N]``; each row sums to 1."""
-        return self.classifier.predict_proba(standard_texts(texts, self.clean))
+        return cast("Classifier", self.answerer).predict_proba(standard_texts(texts, self.clean))
+
+    def image_proba(self, images_nCYX: np.ndarray) -> np.ndarray:
+        """uint8 pictures of the right size to float32 ``[n, N]``; each row sums to 1."""
+        return cast("ImageClassifier", self.answerer).predict_proba(images_nCYX)
+
+    def open_images(self, paths: Sequence[Path]) -> np.ndarray:
+        """Picture files as the model takes them, uint8 ``[n, C, Y, X]``.
+
+        Raises:
+            DataError: A file is no picture, or of another size.
+        """
+        assert self.image_size is not None, "this model takes no pictures"
+        return np.stack([standard_image(path, self.image_size, self.clean) for path in paths])
+
+    def nats(self, texts: Sequence[str]) -> np.ndarray:
+        """float64 [n]: minus the log-likelihood of each text and its end."""
+        return cast("LanguageModel", self.answerer).nats(standard_texts(texts, self.clean))
+
+    def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
+        """int64 [n]: what each text is read as, its end included."""
+        return cast("LanguageModel", self.answerer).count_tokens(standard_texts(texts, self.clean))
+
+    def translate(self, texts: Sequence[str]) -> list[str]:
+        """The translation of each text."""
+        return cast("Translator", self.answerer).translate(standard_texts(texts, self.clean))
 
     def save(self, folder: Path) -> None:
         """Write the whole model into a folder."""
-        self.classifier.save(folder)
-        facts = {"task": "text-classification", "family": self.family, "classes": self.classes}
+        self.answerer.save(folder)
+        facts = {"task": self.task, "family": self.family, "classes": list(self.classes)}
+        facts |= {} if self.image_size is None else {"image_size": list(self.image_size)}
         write_json(folder / "model.json", {**facts, "clean": self.clean.plain()})
 
 
@@ -56,7 +89,9 @@ def load_predictor(model: Artifact) -> Predictor:
     """
     facts = read_json(model.path / "model.json")
     try:
-        classifier = classifier_class(facts["family"]).load(model.path)
-        return Predictor(classifier, facts["family"], facts["classes"], CleanConfig(**facts["clean"]))
+        answerer = answerer_class(facts["task"], facts["family"]).load(model.path)
+        size = tuple(facts["image_size"]) if "image_size" in facts else None
+        clean = CleanConfig(**facts["clean"])
+        return Predictor(answerer, facts["task"], facts["family"], clean, facts["classes"], size)
     except (KeyError, TypeError, ValidationError) as error:
         raise CorruptError(f"not a model: {error}", where=str(model.path / "model.json")) from error

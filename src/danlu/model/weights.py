@@ -14,14 +14,19 @@ from danlu.core.errors import DanluError
 __all__ = ["save_tensors"]
 
 
-def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path, about: dict[str, str] | None = None) -> None:
     """Write named tensors as a safetensors file.
+
+    Args:
+        tensors: The tensors.
+        path: Where.
+        about: What the file's header is to say of them.
 
     Raises:
         DanluError: The disk is full or may not be written to.
     """
     try:
-        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, about)
     except SafetensorError as error:  # it keeps the system's words and loses the number
         advice = "free some space, or set DANLU_HOME to a disk that has some; then run the same command again"
         raise DanluError(f"could not write: {error}", where=str(path), advice=advice) from error

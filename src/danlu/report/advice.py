@@ -3,54 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from danlu.report.facts import Facts, ModelFacts
+from danlu.report.facts import Facts
+from danlu.report.task import Advice, TaskReport
 from danlu.report.terms import REASONS
-from danlu.report.words import Text, decimal, integer, marked, percent, points, t
+from danlu.report.words import decimal, integer, marked, percent, t
 
-__all__ = ["Advice", "advise", "commands"]
+__all__ = ["advise", "commands"]
 
-_SURE = 0.9
-"""Confidence from which a mistake is worth reading: the label may be the mistake."""
 _MANY_DROPPED = 0.2
-_UNEQUAL = 4.0
-"""Times that the largest class is as large as the smallest."""
-_WIDE = 0.02
-"""Half the width of an interval of macro F1 that hides what most changes bring."""
-_RISE = 1.15
-"""Times that the validation loss may end above its lowest."""
 _POWER = 2.80
 """Standard errors that a difference must be for 80% power at p < 0.05: 1.96 + 0.84."""
 
 
-@dataclass(frozen=True)
-class Advice:
-    """Something worth doing.
-
-    Attributes:
-        what: What to do.
-        why: The numbers that say so.
-        command: What to type or to open, where there is something.
-    """
-
-    what: Text
-    why: Text
-    command: str | None = None
-
-
-def commands(facts: Facts) -> list[Advice]:
+def commands(facts: Facts, task: TaskReport) -> list[Advice]:
     """What anyone can do with the result at once."""
-    shown = [*facts.ours.evaluation["most_confident_wrong"], *facts.ours.evaluation["slowest"]]
-    shortest = min((example["text"] for example in shown), key=len, default="...")
-    example = " ".join(shortest.replace("'", "’").split())[:24]
-    found = [
-        Advice(
-            t("Ask the model", "向模型提问"),
-            t("The answer comes with the probability of every class.", "回答附带每个类别的概率。"),
-            f"danlu predict {facts.alias} '{example}'",
-        )
-    ]
+    found = [Advice(*task.ask, f"danlu predict {facts.alias} {task.prompt(facts)}")]
     if facts.baseline:
         found.append(
             Advice(
@@ -69,30 +37,36 @@ def commands(facts: Facts) -> list[Advice]:
     return found
 
 
-def advise(facts: Facts) -> list[Advice]:
+def advise(facts: Facts, task: TaskReport) -> list[Advice]:
     """What the numbers suggest, the most pressing first."""
-    rules = (_refused, _converged, _overfitted, _calibrated, _sure_mistakes, _slices, _balanced, _dropped, _small_test)
-    return [advice for rule in rules for advice in rule(facts)]
+    found = [*_refused(facts, task), *_converged(facts), *_overfitted(facts, task)]
+    found += [advice for rule in task.rules for advice in rule(facts)]
+    return [*found, *_dropped(facts), *_small_test(facts, task)]
 
 
-def _refused(facts: Facts) -> Iterator[Advice]:
-    gate, ours = facts.gate, facts.ours
-    if gate["passed"] or ours.against is None or gate["difference"] is None or gate["difference"] <= 0:
+def _refused(facts: Facts, task: TaskReport) -> Iterator[Advice]:
+    gate, ours, metric = facts.gate, facts.ours, task.metrics[facts.primary]
+    if gate["passed"] or ours.against is None or gate["difference"] is None:
         return
+    gain = gate["difference"] if metric.higher_is_better else -gate["difference"]
     error = (gate["high"] - gate["low"]) / (2 * 1.96)
-    if error <= 0 or gate["difference"] / error >= _POWER:
+    if gain <= 0 or error <= 0 or gain / error >= _POWER:
         return
-    n, needed = ours.evaluation["n"], ours.evaluation["n"] * (_POWER * error / gate["difference"]) ** 2
+    n, needed = ours.evaluation["n"], ours.evaluation["n"] * (_POWER * error / gain) ** 2
     if needed > 1000 * n:
         return
     yield Advice(
-        t("Make the model clearly better, or test on more texts", "让模型明显更好，或用更多文本考核"),
         t(
-            "If {d} points is the true difference, it takes about {m} test texts to show it four times in five; "
-            "there are {n}.",
-            "若真实差异为 {d} 个百分点，约需 {m} 条测试文本才能在五次中有四次显示出来；现有 {n} 条。",
-            d=points(gate["difference"]),
-            m=integer(float(f"{needed:.2g}")),
+            "Make the model clearly better, or test on more {x}",
+            "让模型明显更好，或用更多{x}考核",
+            x=task.noun.many,
+        ),
+        t(
+            "If {d} {unit} is the true difference, it takes about {m} to show it four times in five; there are {n}.",
+            "若真实差异为 {d} {unit}，约需 {m}才能在五次中有四次显示出来；现有 {n}。",
+            d=metric.delta(gate["difference"]),
+            unit=metric.unit,
+            m=task.noun.tested(float(f"{needed:.2g}")),
             n=integer(n),
         ),
     )
@@ -113,103 +87,23 @@ def _converged(facts: Facts) -> Iterator[Advice]:
     )
 
 
-def _overfitted(facts: Facts) -> Iterator[Advice]:
+def _overfitted(facts: Facts, task: TaskReport) -> Iterator[Advice]:
     curve = facts.trained.curve if facts.trained else ()
-    losses = [point["valid"]["loss"] for point in curve if "valid" in point]
-    if len(losses) < 3 or losses[-1] < _RISE * min(losses):
+    scores = [point["valid"] for point in curve if "valid" in point]
+    key = "loss" if scores and "loss" in scores[0] else task.curve.key
+    losses = [score[key] for score in scores]
+    if len(losses) < 3 or losses[-1] < task.curve.rise * min(losses):
         return
     yield Advice(
-        t("Hold the model back, or give it more text", "加强正则化，或增加文本"),
+        t("Hold the model back, or give it more {x}", "加强正则化，或增加{x}", x=task.noun.many),
         t(
-            "The validation loss rose from {low} to {last} while training went on; "
-            "the weights kept are from before the end.",
-            "训练继续时，验证损失从 {low} 升到 {last}；保留的是此前的权重。",
+            "The {what} rose from {low} to {last} while training went on; the weights kept are from before the end.",
+            "训练继续时，{what}从 {low} 升到 {last}；保留的是此前的权重。",
+            what=t("validation loss", "验证损失") if key == "loss" else task.curve.name,
             low=decimal(min(losses)),
             last=decimal(losses[-1]),
         ),
         "danlu run RECIPE.yaml model.dropout=0.2" if "dropout" in facts.recipe.get("model", {}) else None,
-    )
-
-
-def _calibrated(facts: Facts) -> Iterator[Advice]:
-    ours = facts.ours
-    calibration, error = ours.evaluation["calibration"], ours.metric("ece")
-    accuracy = ours.metric("accuracy")["value"]
-    if calibration["p_calibrated"] >= 1 - ours.evaluation["confidence"] or error["value"] < 0.02:
-        return
-    over = calibration["mean_confidence"] > accuracy
-    how = t("too sure of itself", "过于自信") if over else t("not sure enough of itself", "不够自信")
-    yield Advice(
-        t("Do not read its confidence as a probability", "不要把它的置信度当作概率"),
-        t(
-            "It is {how}: {c} sure on average and right in {a} of cases (calibration error {e}). "
-            "Set thresholds by the reliability diagram, not by the number itself.",
-            "它{how}：平均置信度 {c}，实际答对 {a}（校准误差 {e}）。请按可靠性图设定阈值，不要直接按数值。",
-            how=how,
-            c=percent(calibration["mean_confidence"]),
-            a=percent(accuracy),
-            e=decimal(error["value"]),
-        ),
-    )
-
-
-def _sure_mistakes(facts: Facts) -> Iterator[Advice]:
-    shown = facts.ours.evaluation["most_confident_wrong"]
-    n_sure = sum(example["confidence"] >= _SURE for example in shown)
-    if n_sure < 3:
-        return
-    yield Advice(
-        t("Read the surest mistakes: some may be wrong labels", "读一读最确信的错误：有些可能是标签错了"),
-        t(
-            "{k} of the {n} surest mistakes listed here were made with at least {s} confidence. "
-            "A wrong label in the test split lowers every model's score alike.",
-            "此处列出的 {n} 个最确信的错误中，有 {k} 个置信度不低于 {s}。测试集中的错误标签会同样拉低每个模型的分数。",
-            k=integer(n_sure),
-            n=integer(len(shown)),
-            s=percent(_SURE, 0),
-        ),
-    )
-
-
-def _slices(facts: Facts) -> Iterator[Advice]:
-    accuracy = facts.ours.metric("accuracy")
-    weak = [part for part in facts.ours.evaluation["slices"]["n_chars"] if _below(part, accuracy["low"])]
-    if not weak:
-        return
-    worst = min(weak, key=lambda part: part["accuracy"]["value"])
-    yield Advice(
-        t("Collect more texts of {name} characters", "补充 {name} 个字符的文本", name=worst["name"].replace("-", "–")),
-        t(
-            "There it is right in {a} of {n} test texts, against {all} overall; the intervals do not touch.",
-            "这一段 {n} 条测试文本的准确率为 {a}，总体为 {all}；两个区间不相交。",
-            a=percent(worst["accuracy"]["value"]),
-            n=integer(worst["n"]),
-            all=percent(accuracy["value"]),
-        ),
-    )
-
-
-def _below(part: dict[str, dict[str, float | None]], low: float) -> bool:
-    high = part["accuracy"]["high"]
-    return high is not None and high < low
-
-
-def _balanced(facts: Facts) -> Iterator[Advice]:
-    labels = facts.summary["splits"]["train"]["labels"]
-    if not labels:
-        return
-    small, large = min(labels, key=labels.__getitem__), max(labels, key=labels.__getitem__)
-    if labels[large] < _UNEQUAL * labels[small]:
-        return
-    yield Advice(
-        t("Bring more texts of the class {c}", "补充类别 {c} 的文本", c=marked(small)),
-        t(
-            "It has {s} training texts, and {l} has {k}. Watch its recall and macro F1, not accuracy.",
-            "它只有 {s} 条训练文本，而 {l} 有 {k} 条。请看它的召回率与宏平均 F1，不要只看准确率。",
-            s=integer(labels[small]),
-            l=marked(large),
-            k=integer(labels[large]),
-        ),
     )
 
 
@@ -231,17 +125,18 @@ def _dropped(facts: Facts) -> Iterator[Advice]:
     )
 
 
-def _small_test(facts: Facts) -> Iterator[Advice]:
-    ours: ModelFacts = facts.ours
-    score = ours.metric("macro_f1")
-    if score["low"] is None or (score["high"] - score["low"]) / 2 < _WIDE:
+def _small_test(facts: Facts, task: TaskReport) -> Iterator[Advice]:
+    metric, score = task.metrics[facts.primary], facts.ours.metric(facts.primary)
+    if score["low"] is None or (score["high"] - score["low"]) / 2 < metric.wide:
         return
     yield Advice(
-        t("Test on more texts", "用更多文本考核"),
+        t("Test on more {x}", "用更多{x}考核", x=task.noun.many),
         t(
-            "With {n} test texts macro F1 is known to about ±{w} points only; four times as many would halve that.",
-            "只有 {n} 条测试文本时，宏平均 F1 只能精确到约 ±{w} 个百分点；四倍的文本可使其减半。",
-            n=integer(score["n"]),
-            w=decimal(50 * (score["high"] - score["low"]), 1),
+            "With {n}, {metric} is known to about ±{w} {unit} only; four times as many would halve that.",
+            "只有 {n}时，{metric}只能精确到约 ±{w} {unit}；四倍的数量可使其减半。",
+            n=task.noun.tested(score["n"]),
+            metric=metric.name,
+            w=metric.delta((score["high"] - score["low"]) / 2).lstrip("+"),
+            unit=metric.unit,
         ),
     )

@@ -53,6 +53,22 @@ class ModelFacts:
         found: Mapping[str, Any] = self.evaluation["metrics"][name]
         return found
 
+    @property
+    def validates_loss(self) -> bool:
+        """Whether its curve has a loss on the validation split."""
+        return any("loss" in point.get("valid", ()) for point in self.curve)
+
+    @property
+    def start(self) -> str | None:
+        """The digest of the checkpoint that its weights started from."""
+        found: str | None = self.model.manifest["parents"].get("start")
+        return found
+
+    @property
+    def frozen(self) -> int:
+        """Parameters that stayed as they were in the checkpoint."""
+        return int(self.training["n_parameters"]) - int(self.training.get("n_trained", self.training["n_parameters"]))
+
     def worked(self, name: str) -> int:
         """The sum of ``step``, ``n_tokens`` or ``n_positions`` over pre-training, where there was any, and training."""
         phases = [self.training, self.training.get("pretraining", {})]
@@ -68,6 +84,8 @@ class Facts:
         recipe: Its resolved values.
         base: The folder that shown paths start from: where the workspace lies.
         models: The recipe's own first.
+        few_shot: How good each model is after so many examples of each class: label -> examples -> ``value low high n``;
+            the recipe's own first, the baseline last. Often there is none.
         gate: The gate's decision.
         plan: What was predicted before training.
     """
@@ -79,8 +97,19 @@ class Facts:
     summary: Mapping[str, Any]
     models: Sequence[ModelFacts]
     comparison: Artifact
+    few_shot: Mapping[str, Mapping[int, Mapping[str, Any]]]
     gate: Mapping[str, Any]
     plan: Mapping[str, Any] | None
+
+    @property
+    def task(self) -> str:
+        """What the models do."""
+        return str(self.ours.evaluation["task"])
+
+    @property
+    def primary(self) -> str:
+        """The metric that decides."""
+        return str(self.ours.evaluation["primary"])
 
     @property
     def ours(self) -> ModelFacts:
@@ -149,7 +178,16 @@ def gather(
             )
         )
     summary = dataset.json("summary.json")
-    return Facts(name, recipe, base, dataset, summary, models, comparison, gate, plan)
+    few_shot = _few_shot(compared.get("few_shot", ()), models[0].label, compared["baseline"])
+    return Facts(name, recipe, base, dataset, summary, models, comparison, few_shot, gate, plan)
+
+
+def _few_shot(
+    points: Sequence[Mapping[str, Any]], ours: str, baseline: str
+) -> dict[str, dict[int, Mapping[str, Any]]]:
+    labels = dict.fromkeys(str(point["label"]) for point in points)
+    ordered = sorted(labels, key=lambda label: (label == baseline, label != ours))
+    return {label: {point["shots"]: point for point in points if point["label"] == label} for label in ordered}
 
 
 def _lines(artifact: Artifact, name: str) -> list[dict[str, Any]]:

@@ -95,7 +95,7 @@ def length_histograms(splits: Mapping[str, Any]) -> Markup:
     present = {name: facts for name, facts in splits.items() if facts["n"]}
     edges = next(iter(present.values()))["histogram"]["edges"]
     ends = _last_bin_cut(edges)
-    left, right, row = 74.0, _WIDTH - 14.0, 74.0
+    left, right, row = 84.0, _WIDTH - 14.0, 74.0
     x = Linear(ends[0], ends[-1], left, right)
     parts: list[Markup] = []
     for index, (name, facts) in enumerate(present.items()):

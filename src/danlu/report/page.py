@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -16,58 +16,74 @@ from danlu.report.dropped import dropped_examples
 from danlu.report.facts import Facts
 from danlu.report.flow import funnel, length_histograms, similarity_histogram
 from danlu.report.headline import cost, finding, headline
-from danlu.report.pictures import Row, confusion, forest, loss_curves, reliability, score_curve
-from danlu.report.words import Text, integer, markdown, percent, points, t
+from danlu.report.kinds import kind_of
+from danlu.report.metrics import Metric
+from danlu.report.pictures import Row, few_shot_curves, forest, loss_curves, score_curve
+from danlu.report.task import TASKS, TaskReport
+from danlu.report.thumbnails import pictures_by_class
+from danlu.report.words import Text, integer, markdown, t
 
 __all__ = ["data_page", "model_card", "report_page"]
 
 _EXAMPLES_OF_A_REASON = 3
+_PICTURES_OF_A_CLASS = 10
 _LONGEST_SHOWN = 360
 """Characters of an example; its whole length is told beside it."""
 
 
 def report_page(facts: Facts) -> str:
     """The report as one page."""
+    task: TaskReport = TASKS[facts.task]
     return _render(
-        "report.html",
-        facts=facts,
-        headline=headline(facts),
-        finding=finding(facts),
-        cost=cost(facts),
-        advice=advise(facts),
-        commands=commands(facts),
-        pictures=_pictures(facts),
-        right=sum(row[index] for index, row in enumerate(facts.ours.evaluation["confusion"])),
+        task.page,
+        **_told(facts, task),
+        commands=commands(facts, task),
+        pictures=_pictures(facts, task),
+        kind=kind_of(facts.dataset.config["columns"]),
+        **task.more(facts),
     )
 
 
 def model_card(facts: Facts) -> str:
     """The model card as Markdown, in English and then in Chinese."""
-    return _render(
-        "card.md",
-        facts=facts,
-        headline=headline(facts),
-        finding=finding(facts),
-        cost=cost(facts),
-        advice=advise(facts),
-        reasons=_reasons(facts.summary["dropped"]),
-        english=lambda text: markdown(text.en),
-        chinese=lambda text: markdown(text.zh),
-    )
+    task: TaskReport = TASKS[facts.task]
+    told = {**_told(facts, task), "reasons": _reasons(facts.summary["dropped"])}
+    english = _render(task.card, **told, say=lambda text: markdown(text.en))
+    chinese = _render(task.card, **told, say=lambda text: markdown(text.zh))
+    return _render("cards.md", facts=facts, english=english, chinese=chinese)
 
 
 def data_page(dataset: Artifact) -> str:
     """The data card as one page."""
     summary = dataset.json("summary.json")
-    examples = dropped_examples(dataset.path / "dropped.parquet", summary["dropped"], _EXAMPLES_OF_A_REASON)
+    image_size, train = summary.get("image_size"), summary["splits"]["train"]
+    dropped = dataset.path / "dropped.parquet"
+    shown = {}
+    if image_size and train["labels"]:
+        shown = pictures_by_class(dataset.path / "train.parquet", train["labels"], image_size, _PICTURES_OF_A_CLASS)
     return _render(
         "data.html",
         dataset=dataset,
         summary=summary,
+        kind=kind_of(dataset.config["columns"]),
         settings=list(leaves(dataset.config)),
-        examples=examples,
+        examples=dropped_examples(dropped, summary["dropped"], _EXAMPLES_OF_A_REASON, image_size),
+        shown=shown,
         pictures=_data_pictures(summary),
     )
+
+
+def _told(facts: Facts, task: TaskReport) -> dict[str, Any]:
+    """What the page and the card both tell."""
+    return {
+        "facts": facts,
+        "task": task,
+        "metric": task.metrics[facts.primary],
+        "headline": headline(facts, task),
+        "finding": finding(facts, task),
+        "cost": cost(facts, task),
+        "advice": advise(facts, task),
+    }
 
 
 def _reasons(dropped: Mapping[str, int]) -> Text:
@@ -103,67 +119,43 @@ def _excerpt(text: str, n_chars: int = _LONGEST_SHOWN) -> str:
     return joined if len(joined) <= n_chars else f"{joined[:n_chars]}…"
 
 
-def _pictures(facts: Facts) -> dict[str, Markup]:
-    ours = facts.ours
-    found = {
-        "scores": forest(
-            [_row(model.label, model.metric("macro_f1"), ours=model.ours) for model in facts.models],
-            percent,
-            t("Macro F1 of every model", "各模型的宏平均 F1"),
-        ),
-        "confusion": confusion(ours.evaluation["confusion"], ours.evaluation["class_names"]),
-        "reliability": reliability(ours.evaluation["calibration"]["bins"]),
-        "slices": _slices(ours.evaluation["slices"]["n_chars"], ours.metric("accuracy")["value"]),
-        **_data_pictures(facts.summary),
-    }
-    compared = [model for model in facts.models if model.against is not None]
-    if compared:
-        found["differences"] = forest(
-            [
-                _row(model.label, {**_difference(model.against), "n": model.against["n"]}, ours=model.ours)
-                for model in compared
-                if model.against is not None
-            ],
-            points,
-            t("Difference from the baseline", "与基线之差"),
-            mark=0.0,
-        )
+def _pictures(facts: Facts, task: TaskReport) -> dict[str, Markup]:
+    metric = task.metrics[facts.primary]
+    found = {"scores": _scores(facts, metric), **task.pictures(facts), **_data_pictures(facts.summary)}
+    if compared := [model for model in facts.models if model.against is not None]:
+        rows = [_difference(model.label, model.against or {}, facts.primary, ours=model.ours) for model in compared]
+        found["differences"] = forest(rows, metric.delta, t("Difference from the baseline", "与基线之差"), mark=0.0)
     if trained := facts.trained:
-        baseline = None if facts.baseline is None else facts.baseline.training["best_score"]
-        found["loss"] = loss_curves(trained.curve, trained.training["best_step"])
-        found["score"] = score_curve(trained.curve, trained.training["best_step"], baseline)
+        best_step, curve = trained.training["best_step"], task.curve
+        found["loss"] = loss_curves(trained.curve, best_step)
+        if curve.key != "loss":
+            baseline = None if facts.baseline is None else curve.of(facts.baseline.training["best_score"])
+            label = t("Validation {what} over steps", "验证集{what}随步数的变化", what=curve.name)
+            found["score"] = score_curve(trained.curve, curve.key, curve.write, best_step, baseline, label)
+    if facts.few_shot:
+        label = t("{what} by examples of each class", "{what}随每类样本数的变化", what=metric.name)
+        found["few_shot"] = few_shot_curves(facts.few_shot, metric.write, label)
     return found
 
 
-def _difference(against: Mapping[str, Any]) -> dict[str, Any]:
-    """The difference in macro F1 as a value with its interval."""
-    macro_f1 = against["metrics"]["macro_f1"]
-    return {"value": macro_f1["difference"], "low": macro_f1["low"], "high": macro_f1["high"]}
+def _scores(facts: Facts, metric: Metric) -> Markup:
+    rows = []
+    for model in facts.models:
+        found = model.metric(facts.primary)
+        rows.append(Row(model.label, found["value"], found["low"], found["high"], model.ours, found["n"]))
+    return forest(rows, metric.write, t("{what} of every model", "各模型的{what}", what=metric.name))
 
 
-def _row(name: str, metric: Mapping[str, Any], *, ours: bool) -> Row:
-    return Row(name, metric["value"], metric["low"], metric["high"], ours, metric["n"])
-
-
-def _slices(slices: Sequence[Mapping[str, Any]], overall: float) -> Markup:
-    rows = [
-        Row(
-            t("{name} chars", "{name} 字符", name=part["name"].replace("-", "–")),
-            part["accuracy"]["value"],
-            part["accuracy"]["low"],
-            part["accuracy"]["high"],
-            False,
-            part["n"],
-            f"n = {integer(part['n'])}",
-        )
-        for part in slices
-    ]
-    return forest(rows, percent, t("Accuracy by length of text", "按文本长度的准确率"), mark=overall)
+def _difference(label: str, against: Mapping[str, Any], primary: str, *, ours: bool) -> Row:
+    """The difference from the baseline as a value with its interval."""
+    found = against["metrics"][primary]
+    return Row(label, found["difference"], found["low"], found["high"], ours, against["n"])
 
 
 def _data_pictures(summary: Mapping[str, Any]) -> dict[str, Markup]:
-    return {
-        "funnel": funnel(summary),
-        "lengths": length_histograms(summary["splits"]),
-        "similarity": similarity_histogram(summary["leak"]),
-    }
+    found = {"funnel": funnel(summary)}
+    if "histogram" in summary["splits"]["train"]:
+        found["lengths"] = length_histograms(summary["splits"])
+    if "histogram" in summary["leak"]:
+        found["similarity"] = similarity_histogram(summary["leak"])
+    return found

@@ -1,20 +1,23 @@
-"""Pictures of models: intervals, training curves, confusion, reliability."""
+"""Pictures of models: intervals, training curves, few-shot curves, confusion, reliability."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
-from danlu.report.svg import Linear, circle, clip, line, picture, polyline, rect, text, ticks
+from danlu.report.svg import Linear, circle, clip, line, n_columns, picture, polyline, rect, text, ticks
 from danlu.report.words import Text, decimal, integer, percent, t
 
-__all__ = ["Row", "confusion", "forest", "loss_curves", "reliability", "score_curve"]
+__all__ = ["MANY_CLASSES", "Row", "confusion", "few_shot_curves", "forest", "loss_curves", "reliability", "score_curve"]
 
 _WIDTH = 420.0
-_MANY_CLASSES = 12
+_LINES = ("model", "third", "fourth", "fifth")
+MANY_CLASSES = 6
+"""From so many classes on a confusion matrix leaves empty cells out and shows mistakes beside the worst of them."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Row:
         ours: Whether it is the recipe's own model.
         n: Records that it rests on.
         under: A smaller line under the name.
+        beside: What to compare it with, drawn thinner below it; its name is not shown.
     """
 
     name: str | Text
@@ -38,6 +42,7 @@ class Row:
     ours: bool
     n: int
     under: str | Text = ""
+    beside: Row | None = None
 
 
 def forest(
@@ -52,7 +57,8 @@ def forest(
         mark: A value to draw a line at: zero difference, the whole test set.
     """
     left, right, step, top = 112.0, _WIDTH - 62.0, 38.0, 8.0
-    ends = [end for row in rows for end in (row.low, row.high, row.value) if end is not None]
+    drawn = [*rows, *(row.beside for row in rows if row.beside)]
+    ends = [end for row in drawn for end in (row.low, row.high, row.value) if end is not None]
     ends += [] if mark is None else [mark]
     low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
     margin = 0.08 * ((high - low) or 0.01)
@@ -68,12 +74,13 @@ def forest(
         parts.append(line(x(mark), top, x(mark), bottom, "mark"))
     for index, row in enumerate(rows):
         y = top + step * (index + 0.5)
-        name = row.name if isinstance(row.name, Text) else clip(row.name, 13)
+        name = row.name if isinstance(row.name, Text) else clip(row.name, 12)
         parts.append(text(left - 12, y + (0 if row.under else 4), name, "name ours" if row.ours else "name", "end"))
         if row.under:
             parts.append(text(left - 12, y + 14, row.under, "tick", "end"))
         parts.append(text(_WIDTH, y + 4, write(row.value), "value ours" if row.ours else "value", "end"))
-        parts += _whisker(row, x, y, write)
+        parts += _whisker(row, x, y if row.beside is None else y - 5, write)
+        parts += [] if row.beside is None else _whisker(row.beside, x, y + 6, write)
     return picture(_WIDTH, bottom + 24, parts, label)
 
 
@@ -91,18 +98,34 @@ def _whisker(row: Row, x: Linear, y: float, write: Callable[[float | None], str]
 
 
 def loss_curves(curve: Sequence[dict[str, Any]], best_step: int) -> Markup:
-    """Training and validation loss over steps, with the step whose weights were kept."""
+    """Training loss over steps, validation loss where it was measured, and the step whose weights were kept."""
     train = [(point["step"], point["loss"]) for point in curve if "loss" in point]
-    valid = [(point["step"], point["valid"]["loss"]) for point in curve if "valid" in point]
+    valid = [(point["step"], point["valid"]["loss"]) for point in curve if "loss" in point.get("valid", ())]
     series = [("other", t("training", "训练"), train), ("model", t("validation", "验证"), valid)]
-    return _curves(series, best_step, lambda value: decimal(value, 2), t("Loss over steps", "损失随步数的变化"))
+    drawn = [each for each in series if each[2]]
+    return _curves(drawn, best_step, lambda value: decimal(value, 2), t("Loss over steps", "损失随步数的变化"))
 
 
-def score_curve(curve: Sequence[dict[str, Any]], best_step: int, baseline: float | None) -> Markup:
-    """Macro F1 on the validation split over steps, beside the baseline's."""
-    valid = [(point["step"], point["valid"]["score"]) for point in curve if "valid" in point]
-    label = t("Validation macro F1 over steps", "验证集宏平均 F1 随步数的变化")
-    return _curves([("model", t("this model", "本模型"), valid)], best_step, percent, label, baseline)
+def score_curve(
+    curve: Sequence[dict[str, Any]],
+    key: str,
+    write: Callable[[float | None], str],
+    best_step: int,
+    baseline: float | None,
+    label: Text,
+) -> Markup:
+    """What was watched on the validation split over steps, beside the baseline's.
+
+    Args:
+        curve: The lines of ``metrics.jsonl``.
+        key: Which of the validation scores.
+        write: How it is written.
+        best_step: The step whose weights were kept.
+        baseline: The baseline's, where it is known.
+        label: What the picture shows, for a screen reader.
+    """
+    valid = [(point["step"], point["valid"][key]) for point in curve if "valid" in point]
+    return _curves([("model", t("this model", "本模型"), valid)], best_step, write, label, baseline)
 
 
 def _curves(
@@ -139,29 +162,78 @@ def _curves(
         if len(points) <= 40:
             parts += [circle(x(s), y(v), 2.6, f"dot {style}", f"{integer(s)}: {decimal(v, 4)}") for s, v in points]
     if len(series) > 1:
-        at = left + 2
-        for style, name, _ in series:
-            parts += [
-                line(at, bottom + 34, at + 18, bottom + 34, f"curve {style}"),
-                text(at + 24, bottom + 38, name, "tick"),
-            ]
-            at += 110
+        parts += _legend([(style, name) for style, name, _ in series], left + 2, bottom + 34)
     return picture(_WIDTH, bottom + (44 if len(series) > 1 else 24), parts, label)
 
 
+def _legend(entries: Sequence[tuple[str, Text | str]], x: float, y: float) -> list[Markup]:
+    """What the lines of a picture are, in rows of three."""
+    parts = []
+    for index, (style, name) in enumerate(entries):
+        at, below = x + 110 * (index % 3), y + 18 * (index // 3)
+        shown = name if isinstance(name, Text) else clip(name, 14)
+        parts += [line(at, below, at + 18, below, f"curve {style}"), text(at + 24, below + 4, shown, "tick")]
+    return parts
+
+
+def few_shot_curves(
+    lines: Mapping[str, Mapping[int, Mapping[str, Any]]], write: Callable[[float | None], str], label: Text
+) -> Markup:
+    """How good each model is after so many examples of each class, which stand on a logarithmic axis.
+
+    Args:
+        lines: Label -> examples of each class -> ``value low high n``; the last, a baseline, is drawn as such.
+        write: How a value is written.
+        label: What the picture shows, for a screen reader.
+    """
+    left, right, top, bottom = 50.0, _WIDTH - 16.0, 12.0, 230.0
+    styles = {name: _LINES[index % len(_LINES)] for index, name in enumerate(lines)} | {list(lines)[-1]: "other"}
+    shots = sorted({n for line_ in lines.values() for n in line_})
+    found = [point for line_ in lines.values() for point in line_.values()]
+    ends = [point[key] for point in found for key in ("value", "low", "high") if point[key] is not None]
+    margin = 0.06 * ((max(ends) - min(ends)) or 0.01)
+    y = Linear(min(ends) - margin, max(ends) + margin, bottom, top)
+    x = Linear(math.log2(shots[0]), math.log2(shots[-1]), left + 14, right - 14)
+    parts = []
+    for value in ticks(y.low, y.high, 5):
+        parts += [
+            line(left, y(value), right, y(value), "grid"),
+            text(left - 7, y(value) + 4, write(value), "tick", "end"),
+        ]
+    parts += [text(x(math.log2(n)), bottom + 17, integer(n), "tick", "middle") for n in shots]
+    parts.append(text(right, bottom + 35, t("examples of each class", "每类样本数"), "axis", "end"))
+    for index, (name, style) in enumerate(styles.items()):
+        beside = 3.0 * (index - (len(styles) - 1) / 2)  # so that intervals do not cover each other
+        places = [(x(math.log2(n)) + beside, n, lines[name][n]) for n in sorted(lines[name])]
+        parts.append(polyline([(at, y(point["value"])) for at, _, point in places], f"curve {style}"))
+        for at, n, point in places:
+            if point["low"] is not None:
+                parts.append(line(at, y(point["low"]), at, y(point["high"]), f"whisker thin {style}"))
+            note = f"{name}, {integer(n)}: {write(point['value'])} · n = {integer(point['n'])}"
+            parts.append(circle(at, y(point["value"]), 3.6, f"dot {style}", note))
+    parts += _legend([(style, name) for name, style in styles.items()], left, bottom + 56)
+    return picture(_WIDTH, bottom + 48 + 18 * ((len(styles) + 2) // 3), parts, label)
+
+
 def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
-    """Counts, rows being true labels; the ground of a cell is its share of the row."""
-    n = len(names)
-    cell, top = min((_WIDTH - 106.0) / n, 116.0), 46.0
-    left = 104.0 + (_WIDTH - 106.0 - cell * n) / 2.5
+    """Counts, rows being true labels; the ground of a cell is its share of the row.
+
+    Where there are many classes mistakes are rare ones, and the ground of one is its share beside the worst's.
+    """
+    n, many = len(names), len(names) >= MANY_CLASSES
+    room = max(46.0, 14 + 6.6 * min(11, max(n_columns(name) for name in names))) if many else 104.0
+    cell, top = min((_WIDTH - 2 - room) / n, 116.0), 46.0
+    left = room + (_WIDTH - 2 - room - cell * n) / 2.5
     middle = left + cell * n / 2
+    totals = [sum(counts) for counts in matrix]
+    shares = [[count / (total or 1) for count in counts] for counts, total in zip(matrix, totals, strict=True)]
+    worst = max((share for row, of in enumerate(shares) for column, share in enumerate(of) if column != row), default=0)
     parts = [
         rect(left, top, cell * n, cell * n, "cell"),
         text(middle, 13, t("predicted", "预测为"), "axis", "middle"),
         text(left - 10, top - 12, t("true", "实际为"), "axis", "end"),
     ]
     for row, counts in enumerate(matrix):
-        total = sum(counts)
         y = top + cell * row
         if cell >= 12:
             parts.append(text(left - 10, y + cell / 2 + 4, clip(names[row], 11), "name", "end"))
@@ -169,24 +241,30 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
             above = clip(names[row], int(cell / 6.4))
             parts.append(text(left + cell * (row + 0.5), top - 12, above, "name", "middle"))
         for column, count in enumerate(counts):
-            if count == 0 and n > _MANY_CLASSES:
+            if many and count == 0 and row != column:
                 continue  # a large matrix is mostly empty, and its page would grow with the square
-            note = f"{names[row]} → {names[column]}: {integer(count)} / {integer(total)}"
+            share = shares[row][column]
+            note = f"{names[row]} → {names[column]}: {integer(count)} / {integer(totals[row])} = {percent(share)}"
+            deep = share / worst if many and row != column else share
             style = "hit" if row == column else "miss"
-            parts += _cell(left + cell * column, y, cell, count, count / total if total else 0.0, style, note)
+            parts += _cell((left + cell * column, y), cell, (count, share), deep, style, note)
     return picture(_WIDTH, top + cell * n + 4, parts, t("Confusion matrix", "混淆矩阵"))
 
 
-def _cell(x: float, y: float, size: float, count: int, share: float, style: str, note: str) -> list[Markup]:
+def _cell(
+    at: tuple[float, float], size: float, shown: tuple[int, float], deep: float, style: str, note: str
+) -> list[Markup]:
+    """A cell at a place, with a count and its share where there is room; ``deep``, 0 to 1, is how dark it is."""
     gap = min(1.0, size / 12)
     side = size - 2 * gap
-    parts = [rect(x + gap, y + gap, side, side, style, note=f"{note} = {percent(share)}", opacity=0.06 + 0.84 * share)]
-    middle, ink = (x + size / 2, y + size / 2), " onfill" if share > 0.55 else ""
+    parts = [rect(at[0] + gap, at[1] + gap, side, side, style, note=note, opacity=0.06 + 0.84 * deep)]
+    x, y, ink = at[0] + size / 2, at[1] + size / 2, " onfill" if deep > 0.55 else ""
+    count, share = shown
     if size >= 42:
-        parts.append(text(middle[0], middle[1], integer(count), f"value{ink}", "middle"))
-        parts.append(text(middle[0], middle[1] + 15, percent(share), f"tick{ink}", "middle"))
+        parts.append(text(x, y, integer(count), f"value{ink}", "middle"))
+        parts.append(text(x, y + 15, percent(share), f"tick{ink}", "middle"))
     elif size >= 26:
-        parts.append(text(middle[0], middle[1] + 4, integer(count), f"value{ink}", "middle"))
+        parts.append(text(x, y + 4, integer(count), f"value{ink}", "middle"))
     return parts
 
 

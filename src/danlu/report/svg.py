@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from danlu.report.words import Text
 
-__all__ = ["Linear", "circle", "clip", "join", "line", "path", "picture", "polyline", "rect", "text", "ticks"]
+__all__ = ["Linear", "circle", "clip", "join", "line", "n_columns", "path", "picture", "polyline", "rect", "text", "ticks"]
 
 WIDE = "ᄀ"
 """Characters from here on (Hangul, Chinese, Japanese, full-width) take two columns."""
@@ -94,12 +94,17 @@ def polyline(points: Sequence[tuple[float, float]], style: str) -> Markup:
     return Markup('<polyline points="{}" class="{}"/>').format(" ".join(f"{_n(x)},{_n(y)}" for x, y in points), style)
 
 
-def clip(words: str, n_columns: int) -> str:
+def n_columns(words: str) -> int:
+    """How many columns a name takes."""
+    return sum(2 if character >= WIDE else 1 for character in words)
+
+
+def clip(words: str, most: int) -> str:
     """The beginning of a name, cut so that it takes at most so many columns."""
     used, kept = 0, ""
     for character in words:
-        used += 2 if character >= WIDE else 1
-        if used > n_columns:
+        used += n_columns(character)
+        if used > most:
             return kept.rstrip() + "…"
         kept += character
     return kept

@@ -1,16 +1,17 @@
-"""What danlu's own names mean, in both languages: steps, reasons, splits, kinds of personal data, verdicts."""
+"""What danlu's own names mean, in both languages: steps, reasons, splits, kinds of personal data and placeholders."""
 
 from __future__ import annotations
 
 from danlu.report.words import t
 
-__all__ = ["FAMILIES", "METRICS", "PII", "PII_POLICIES", "REASONS", "SPLITS", "STEPS", "STREAMS", "VERDICTS"]
+__all__ = ["FAMILIES", "PII", "PII_POLICIES", "PLACEHOLDERS", "REASONS", "SPLITS", "STEPS", "STREAMS", "VERDICTS"]
 
 SPLITS = {"train": t("train", "训练"), "valid": t("validation", "验证"), "test": t("test", "测试")}
 
 STEPS = {
     "clean": t("cleaning", "清洗"),
     "label_conflicts": t("label conflicts", "标签冲突"),
+    "other_translations": t("other translations", "其他译法"),
     "exact_duplicates": t("exact duplicates", "完全重复"),
     "near_duplicates": t("near-duplicates", "近似重复"),
     "split": t("splitting", "划分"),
@@ -19,12 +20,18 @@ STEPS = {
 }
 
 REASONS = {
-    "exact_duplicate": t("says the same as an earlier record", "与更早的一条内容相同"),
-    "near_duplicate": t("says nearly the same as an earlier record", "与更早的一条几乎相同"),
-    "label_conflict": t("the same text bears different labels", "同一文本带有不同标签"),
-    "leak": t("too like a text that the model is tested on", "与用于考核模型的文本过于相似"),
+    "exact_duplicate": t("the same as an earlier record", "与更早的一条内容相同"),
+    "near_duplicate": t("nearly the same as an earlier record", "与更早的一条几乎相同"),
+    "label_conflict": t("the same content bears different labels", "同一内容带有不同标签"),
+    "other_translation": t("most records translate its text otherwise", "多数记录对同一原文另有译法"),
+    "leak": t("too like a record that the model is tested on", "与用于考核模型的记录过于相似"),
     "missing_text": t("no text", "没有文本"),
+    "missing_target": t("no translation", "没有译文"),
     "missing_label": t("no label", "没有标签"),
+    "untranslated": t("the translation is the text itself", "译文与原文相同"),
+    "length_ratio": t("far longer on one side than on the other", "原文与译文长度过于悬殊"),
+    "broken_image": t("a picture that cannot be read", "无法读取的图片"),
+    "other_size": t("another size than most pictures", "尺寸与多数图片不同"),
     "pii": t("holds personal data", "含有个人信息"),
     "empty": t("nothing left after cleaning", "清洗后为空"),
     "too_short": t("shorter than the limit", "短于下限"),
@@ -59,14 +66,18 @@ PII_POLICIES = {
     "keep": t("not looked for", "未查找"),
 }
 
-METRICS = {
-    "macro_f1": t("macro F1", "宏平均 F1"),
-    "accuracy": t("accuracy", "准确率"),
-    "auroc": t("AUROC", "AUROC 曲线下面积"),
-    "ece": t("calibration error (ECE)", "校准误差（ECE）"),
-    "log_loss": t("log loss", "对数损失"),
-    "brier": t("Brier score", "Brier 分数"),
+PLACEHOLDERS = {
+    "url": (t("addresses", "网址"), "http://…"),
+    "tag": (t("tags", "标签"), "<b>"),
+    "entity": (t("entities", "字符实体"), "&nbsp;"),
+    "template": (t("templates", "模板变量"), "{{ name }}"),
+    "dollar": (t("variables", "变量"), "${name}"),
+    "brace": (t("braces", "花括号"), "{name}"),
+    "printf": (t("printf", "printf 字段"), "%(name)s"),
+    "role": (t("roles", "角色"), ":ref:"),
+    "accelerator": (t("access keys", "快捷键"), "&File"),
 }
+"""Kind -> what it is called, and what one looks like."""
 
 VERDICTS = {
     "better": t("better", "更好"),
@@ -76,9 +87,16 @@ VERDICTS = {
 
 FAMILIES = {
     "bert": t("Transformer encoder", "Transformer 编码器"),
+    "gpt": t("Transformer decoder", "Transformer 解码器"),
+    "transformer": t("Transformer encoder-decoder", "Transformer 编码器-解码器"),
+    "vit": t("Transformer on patches", "图块 Transformer"),
+    "cnn": t("convolutional network", "卷积神经网络"),
+    "mlp": t("fully connected network", "全连接网络"),
     "gru": t("recurrent network", "循环神经网络"),
     "ensemble": t("several models as one", "多个模型合一"),
     "tfidf-lr": t("weighted counts of characters with logistic regression", "字符加权计数与逻辑回归"),
+    "5-gram": t("interpolated counts of up to five characters in a row", "五个以内相邻字符的插值计数"),
+    "translation-memory": t("the translation of the most similar known text", "最相似已知原文的译文"),
 }
 
 STREAMS = {

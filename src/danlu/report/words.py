@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 __all__ = [
+    "Noun",
     "Text",
     "code",
     "decimal",
@@ -22,8 +24,12 @@ __all__ = [
     "p_value",
     "percent",
     "points",
+    "scientific",
     "short",
+    "signed",
+    "significant",
     "t",
+    "typed",
     "unmarked",
 ]
 
@@ -31,8 +37,12 @@ _CODE = re.compile('<code translate="no">(.*?)</code>')
 _MARKED = re.compile('<span translate="no">(.*?)</span>')
 _BOLD = re.compile("<b>(.*?)</b>")
 _ACTIVE = re.compile(r"[\\`*_\[\]|#~<>&\"']")
+_SEAM = "\0"
+_TWO_SCRIPTS = re.compile("(?<=[A-Za-z0-9])\0+(?=[一-鿿])|(?<=[一-鿿])\0+(?=[A-Za-z0-9])")
+"""Where a Chinese word and one in Latin letters meet, which a space keeps apart."""
 _NONE = "–"
 _MINUS = "−"
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,54 @@ def t(en: str, zh: str, **values: Any) -> Text:
         chosen = {name: choose(value) if isinstance(value, Text) else value for name, value in values.items()}
         return Markup(template).format(**chosen)  # noqa: S704 (the templates are our own; values are escaped)
 
-    return Text(fill(en, lambda text: text.en), fill(zh, lambda text: text.zh))
+    chinese = fill(zh, lambda text: _SEAM + text.zh + _SEAM)
+    return Text(fill(en, lambda text: text.en), Markup(_TWO_SCRIPTS.sub(" ", chinese).replace(_SEAM, "")))  # noqa: S704
+
+
+@dataclass(frozen=True)
+class Noun:
+    """What records are called.
+
+    Attributes:
+        singular: In English.
+        plural: In English.
+        counter: The Chinese word between a number and the noun.
+        chinese: In Chinese.
+    """
+
+    singular: str
+    plural: str
+    counter: str
+    chinese: str
+
+    @property
+    def name(self) -> Text:
+        """``text``."""
+        return t(self.singular, self.chinese)
+
+    @property
+    def one(self) -> Text:
+        """``text``; in Chinese with its counter, for "each"."""
+        return t(self.singular, self.counter + self.chinese)
+
+    @property
+    def many(self) -> Text:
+        """``texts``."""
+        return t(self.plural, self.chinese)
+
+    def counted(self, n: float, which: Text | str = "") -> Text:
+        """``1,234 texts``, with a word before the noun or without."""
+        values = {"n": integer(n), "which": which, "many": self.many, "counter": self.counter}
+        return t("{n} {which}{many}", "{n} {counter}{which}{many}", **values)
+
+    def tested(self, n: float) -> Text:
+        """``1,234 test texts``."""
+        return self.counted(n, t("test ", "测试"))
+
+
+def typed(text: str, n_chars: int = 24) -> str:
+    """The beginning of a text as one word of a shell's command line."""
+    return "'" + " ".join(text.replace("'", "’").split())[:n_chars] + "'"
 
 
 def code(value: object) -> Markup:
@@ -133,6 +190,33 @@ def points(difference: float | None) -> str:
 def decimal(value: float | None, digits: int = 3) -> str:
     """0.93812 -> ``0.938``."""
     return _NONE if value is None else f"{value:.{digits}f}".replace("-", _MINUS)
+
+
+def signed(difference: float | None, digits: int = 3) -> str:
+    """0.0261 -> ``+0.026``; a difference in the metric's own unit."""
+    if difference is None:
+        return _NONE
+    written = f"{difference:+.{digits}f}"
+    return written[1:] if not float(written) else written.replace("-", _MINUS)
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """48.251 -> ``48.3``, 3512.3 -> ``3,512``: digits that count, for what may be of any size."""
+    if value is None:
+        return _NONE
+    if value >= 1e18:
+        return f"1e{math.floor(math.log10(value))}"
+    if value >= 1e4:
+        return short(value)
+    return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(value))) if value > 0 else digits - 1}f}"
+
+
+def scientific(value: float) -> str:
+    """4.8e-07 -> ``4.8 × 10⁻⁷``; 0 as it is."""
+    if not value:
+        return "0"
+    digits, _, exponent = f"{value:.1e}".partition("e")
+    return f"{digits} × 10{str(int(exponent)).translate(_RAISED)}"
 
 
 def interval(low: float | None, high: float | None, write: Callable[[float | None], str] = percent) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import cast
 
 from danlu.core.artifact import Artifact
 from danlu.core.files import digest_of
@@ -11,9 +12,10 @@ from danlu.core.progress import Progress
 from danlu.core.workspace import Workspace
 from danlu.data.stage import class_names
 from danlu.model.ensemble import Ensemble
-from danlu.model.families import ENSEMBLE
+from danlu.model.families import ENSEMBLE, Classifier
 from danlu.model.predictor import load_predictor
-from danlu.train.examples import Score, load_examples, write_model
+from danlu.train.examples import load_examples, write_model
+from danlu.train.prepare import Score
 
 __all__ = ["train_ensemble"]
 
@@ -45,7 +47,7 @@ def train_ensemble(
     classes = class_names(dataset)
     valid = load_examples(dataset, "valid", classes)
     started = time.monotonic()
-    loaded = {family: load_predictor(member).classifier for family, member in members.items()}
+    loaded = {family: cast("Classifier", load_predictor(member).answerer) for family, member in members.items()}
     ensemble = Ensemble.fit(loaded, valid.texts, valid.labels)
     seconds = time.monotonic() - started + sum(member.json("training.json")["seconds"] for member in members.values())
     scores = score(valid.labels, ensemble.predict_proba(valid.texts))
@@ -59,5 +61,5 @@ def train_ensemble(
     }
     config = {"family": ENSEMBLE, "members": list(members)}
     with workspace.create("model", name, key=key, config=config, parents=parents) as draft:
-        write_model(draft.folder, ensemble, ENSEMBLE, dataset, facts)
+        write_model(draft.folder, ensemble, ("text-classification", ENSEMBLE), dataset, facts)
     return draft.artifact

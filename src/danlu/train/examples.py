@@ -1,8 +1,7 @@
-"""What every way of training shares: texts with their classes, the judge of a validation split, the finished folder."""
+"""What every way of training shares: the records of a split, and the finished folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,12 @@ import numpy as np
 from danlu.core.artifact import Artifact
 from danlu.core.files import write_json
 from danlu.data.clean import CleanConfig
-from danlu.data.stage import Split, class_names, read_split, require_split
-from danlu.model.families import Classifier
+from danlu.data.stage import Split, class_names, image_size, read_split
+from danlu.model.base import Task
+from danlu.model.families import Answerer
 from danlu.model.predictor import Predictor
 
-__all__ = ["Examples", "Score", "load_examples", "write_model"]
-
-Score = Callable[[np.ndarray, np.ndarray], dict[str, float]]
-"""Labels [n] and probabilities [n, N] of the validation split to metrics; ``"score"`` picks the best weights."""
+__all__ = ["Examples", "load_examples", "load_pairs", "load_texts", "write_model"]
 
 
 @dataclass(frozen=True)
@@ -35,29 +32,45 @@ class Examples:
     labels: np.ndarray
 
 
+def load_texts(dataset: Artifact, split: Split) -> list[str]:
+    """The texts of a whole split."""
+    texts: list[str] = read_split(dataset, split, ["text"]).column("text").to_pylist()
+    return texts
+
+
+def load_pairs(dataset: Artifact, split: Split) -> tuple[list[str], list[str]]:
+    """The texts of a whole split and their translations."""
+    table = read_split(dataset, split, ["text", "target"])
+    return table.column("text").to_pylist(), table.column("target").to_pylist()
+
+
 def load_examples(dataset: Artifact, split: Split, classes: list[str]) -> Examples:
     """The texts and classes of a whole split.
 
     Raises:
-        DataError: The split is empty, or its records have no label.
+        DataError: Its records have no label.
     """
-    require_split(dataset, split)
     table = read_split(dataset, split, ["text", "label"])
     number = {name: index for index, name in enumerate(classes)}
     labels = np.array([number[label] for label in table.column("label").to_pylist()], np.int64)
     return Examples(table.column("text").to_pylist(), labels)
 
 
-def write_model(folder: Path, classifier: Classifier, family: str, dataset: Artifact, facts: dict[str, Any]) -> None:
+def write_model(
+    folder: Path, answerer: Answerer, labels: tuple[Task, str], dataset: Artifact, facts: dict[str, Any]
+) -> None:
     """Write a trained model and the facts of its training into an artifact's folder.
 
     Args:
         folder: The draft's folder.
-        classifier: What was trained.
-        family: Its family.
+        answerer: What was trained.
+        labels: Its task and its family.
         dataset: What it was trained on: the model keeps its classes and the way its texts were cleaned.
         facts: For ``training.json``.
     """
+    task, family = labels
     clean = CleanConfig(**dataset.config["clean"])
-    Predictor(classifier, family, class_names(dataset), clean).save(folder)
+    classes = class_names(dataset) if task.endswith("classification") else ()
+    size = image_size(dataset) if task == "image-classification" else None
+    Predictor(answerer, task, family, clean, classes, size).save(folder)
     write_json(folder / "training.json", facts)

@@ -18,7 +18,8 @@ class PlannedFeed:
     """A :class:`danlu.train.loop.Feed` over rows of known length.
 
     Args:
-        lengths: int [n]; tokens of every training text.
+        lengths: int [n]; tokens of every training text; or [n, K] where a record has K texts, of which the longest
+            counts towards the token budget.
         make: Makes the batch of some rows at a step.
         config: Epochs, token budget, how often to evaluate.
         seeds: The run's seeds; the ``order`` stream is used here, a position an epoch.
@@ -28,11 +29,12 @@ class PlannedFeed:
         self, lengths: np.ndarray, make: Callable[[np.ndarray, int], Batch], config: TrainConfig, seeds: Seeds
     ) -> None:
         self._make = make
-        self._lengths = lengths
+        self._lengths_nK = lengths[:, None] if lengths.ndim == 1 else lengths
+        longest = self._lengths_nK.max(1)
         self._plan: list[np.ndarray] = []
         evaluate_after: set[int] = set()
         for epoch in range(config.epochs):
-            batches = shuffled(lengths, config.batch_tokens, seeds.generator("order", epoch))
+            batches = shuffled(longest, config.batch_tokens, seeds.generator("order", epoch))
             for part in range(1, config.evaluations_per_epoch + 1):
                 evaluate_after.add(len(self._plan) + len(batches) * part // config.evaluations_per_epoch)
             self._plan += batches
@@ -47,7 +49,7 @@ class PlannedFeed:
     def size(self, step: int) -> int:
         """Positions of a step's batch, padding included."""
         rows = self._plan[step]
-        return len(rows) * int(self._lengths[rows].max())
+        return len(rows) * int(self._lengths_nK[rows].max(0).sum())
 
     def batch(self, step: int) -> Batch:
         """The batch of a step."""

@@ -22,6 +22,7 @@ from danlu.core.errors import DanluError
 from danlu.core.progress import Progress
 from danlu.core.seeds import Seeds
 from danlu.model.base import Model
+from danlu.train.adapt import AdaptConfig
 from danlu.train.checkpoint import Run, State
 from danlu.train.optimizer import OptimizerConfig, learning_rate, make_optimizer
 
@@ -35,15 +36,17 @@ class TrainConfig(OptimizerConfig):
     """How a model is trained."""
 
     epochs: int = Field(8, ge=1)
-    """Passes over the training texts."""
+    """Passes over the training records."""
     batch_tokens: int = Field(2048, ge=1)
-    """The most tokens in a batch, padding included."""
+    """The most tokens in a batch, padding included; a picture counts as one."""
     clip_norm: float = Field(1.0, gt=0)
     """Gradients with a larger norm are scaled down to it (Pascanu et al., 2013)."""
     patience: int = Field(3, ge=1)
     """Stop after so many evaluations in a row without a better score."""
     evaluations_per_epoch: int = Field(1, ge=1)
     """How often in an epoch the model is evaluated on the validation split."""
+    adapt: AdaptConfig = AdaptConfig()
+    """What is trained of a model that starts from a checkpoint."""
     checkpoint_seconds: float = Field(60.0, ge=0)
     """Longest time between two checkpoints; one is also written before every evaluation."""
 
@@ -228,8 +231,9 @@ class _Clock:
         """A step has ended; every second or so, tell how fast it goes."""
         now = time.monotonic()
         self._seconds += now - self._started
-        self._n_tokens += int(batch.mask_BT.sum())
-        self._n_positions += batch.mask_BT.numel()
+        n_tokens, n_positions = batch.count()
+        self._n_tokens += n_tokens
+        self._n_positions += n_positions
         if now - self._told < 1.0 and state.step < self._n_steps:
             return
         self._told = now

@@ -1,9 +1,10 @@
-"""AdamW over parameter groups, and the learning rate as a pure function of the step."""
+"""AdamW and Muon over parameter groups, and the learning rate as a pure function of the step."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from collections import defaultdict
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -11,14 +12,24 @@ from torch import nn
 
 from danlu.core.config import Config
 
-__all__ = ["OptimizerConfig", "learning_rate", "make_optimizer"]
+__all__ = ["MuonAdamW", "OptimizerConfig", "learning_rate", "make_optimizer", "orthogonalise"]
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class OptimizerConfig(Config):
-    """AdamW (Loshchilov & Hutter, 2019) with linear warm-up and cosine decay."""
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients of Jordan's quintic: after five rounds every singular value is between about 0.7 and 1.2."""
+_ROUNDS = 5
+_LIKE_ADAM = 0.2
+"""Root mean square of AdamW's steps, to which Muon's are scaled, so that both share a learning rate (Liu et al., 2025).
+"""
 
+
+class OptimizerConfig(Config):
+    """The optimizer, and a learning rate with linear warm-up and cosine decay."""
+
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """``adamw`` (Loshchilov & Hutter, 2019), or ``muon`` (Jordan et al., 2024) for matrices and AdamW for the rest."""
     learning_rate: float = Field(1e-3, gt=0)
     """The highest learning rate, reached at the end of the warm-up."""
     warmup: float = Field(0.1, ge=0, le=1)
@@ -30,13 +41,68 @@ class OptimizerConfig(Config):
     weight_decay: float = Field(0.05, ge=0)
     """Decoupled weight decay of matrices; biases, norms and embeddings are not decayed."""
     betas: tuple[Share, Share] = (0.9, 0.98)
-    """Decay of the running mean of gradients and of their squares."""
+    """Decay of the running mean of gradients and of their squares, in AdamW."""
+    momentum: float = Field(0.95, ge=0, lt=1)
+    """Decay of the sum of gradients, in Muon."""
     eps: float = Field(1e-8, gt=0)
     """Added to the root of the second moment."""
 
 
+class MuonAdamW(torch.optim.AdamW):
+    """AdamW, but for groups with a ``"momentum"``: Muon (Jordan et al., 2024), for matrices.
+
+    Muon steps along the momentum with all its singular values made equal, so that no direction of a matrix is starved.
+    """
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]  # a closure is never given
+        """One step of every group."""
+        groups = self.param_groups
+        self.param_groups = [group for group in groups if "momentum" not in group]
+        super().step()
+        self.param_groups = groups
+        for group in groups:
+            if "momentum" in group:
+                self._step_matrices(group)
+
+    def _step_matrices(self, group: dict[str, Any]) -> None:
+        """One step of Muon; matrices of one shape are worked on together."""
+        alike: defaultdict[torch.Size, list[torch.Tensor]] = defaultdict(list)
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                alike[parameter.shape].append(parameter)
+        for shape, parameters in alike.items():
+            directions = []
+            for parameter in parameters:
+                slot = self.state[parameter]
+                if "momentum" not in slot:
+                    slot["momentum"] = torch.zeros_like(parameter)
+                slot["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
+                directions.append(parameter.grad.lerp(slot["momentum"], group["momentum"]))  # Nesterov
+            steps = orthogonalise(torch.stack(directions).flatten(2))
+            rate = group["lr"] * _LIKE_ADAM * math.sqrt(max(steps.shape[1:]))
+            for parameter, step in zip(parameters, steps, strict=True):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(step.view(shape), alpha=rate)
+
+
+def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
+    """The nearest matrices with all singular values about 1, by Newton-Schulz iteration.
+
+    Args:
+        matrices: ``[n, rows, columns]``.
+    """
+    a, b, c = _NEWTON_SCHULZ
+    x = matrices / (matrices.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    for _ in range(_ROUNDS):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW in groups: matrices, which are decayed; vectors; token vectors, with a learning rate of their own.
+    """The optimizer in groups: matrices, which are decayed; vectors; token vectors, with a learning rate of their own.
 
     A group's ``"rate"`` is its learning rate as a share of the step's.
 
@@ -45,17 +111,23 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ada
         config: The optimizer's config.
     """
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    head = {id(parameter) for parameter in getattr(model, "head", nn.Module()).parameters()}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     embeddings = [parameter for parameter in trained if id(parameter) in tables]
     matrices = [parameter for parameter in trained if parameter.ndim >= 2 and id(parameter) not in tables]
     vectors = [parameter for parameter in trained if parameter.ndim < 2]
+    muon = {"momentum": config.momentum} if config.optimizer == "muon" else {}
+    heads = [parameter for parameter in matrices if muon and id(parameter) in head]  # AdamW's, like token vectors
+    matrices = [parameter for parameter in matrices if not any(parameter is each for each in heads)]
     groups = [
-        {"params": matrices, "weight_decay": config.weight_decay, "rate": 1.0},
+        {"params": matrices, "weight_decay": config.weight_decay, "rate": 1.0, **muon},
+        {"params": heads, "weight_decay": config.weight_decay, "rate": 1.0},
         {"params": vectors, "weight_decay": 0.0, "rate": 1.0},
         {"params": embeddings, "weight_decay": 0.0, "rate": config.embedding_rate},
     ]
     used = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(used, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
+    kind = MuonAdamW if muon else torch.optim.AdamW
+    return kind(used, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
 
 
 def learning_rate(step: int, n_steps: int, config: OptimizerConfig) -> float:

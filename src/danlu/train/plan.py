@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from danlu.core.artifact import Artifact
 from danlu.core.progress import Progress
-from danlu.train.examples import Score
+from danlu.train import pretrain
 from danlu.train.loop import take_step
 from danlu.train.optimizer import learning_rate, make_optimizer
-from danlu.train.prepare import Prepared, TrainingSpec, prepare_pretraining, prepare_training
+from danlu.train.prepare import Material, Prepared, Score, Sources, TrainingSpec
+from danlu.train.tasks import TRAINING
 
 __all__ = ["Plan", "peak_memory", "plan_training"]
 
@@ -30,7 +31,7 @@ class Plan:
 
     Attributes:
         family: The model's family.
-        n_parameters: Trainable parameters of the finished model.
+        n_parameters: Parameters of the finished model.
         n_steps: Optimizer steps.
         n_tokens: Tokens over the whole run, padding left out.
         padding_share: Share of all positions that hold padding.
@@ -49,22 +50,27 @@ class Plan:
     seconds: float
 
 
-def plan_training(dataset: Artifact, spec: TrainingSpec, score: Score, progress: Progress) -> Plan:
+def plan_training(dataset: Artifact, spec: TrainingSpec, sources: Sources, score: Score, progress: Progress) -> Plan:
     """Prepare a run as training would, take a few of its steps, and extend what they cost to all.
 
     Args:
         dataset: What would be trained on.
         spec: What would be trained.
-        score: Judges the validation split.
+        sources: What else it would be made from.
+        score: Judges a classifier on the validation split.
         progress: Told that it begins.
 
     Raises:
         DataError: There is nothing to train on.
     """
     progress.stage(f"plan: {spec.model.family} on {dataset.path.name}")
-    last = prepare_training(dataset, spec, None, None, score)
-    phases = [prepare_pretraining(dataset, spec, None)] if spec.pretrain.epochs else []
-    phases.append(last)
+    start = None if sources.start is None else sources.start.path
+    material = Material(dataset=dataset, spec=spec, folder=None, start=start, score=score)
+    last = TRAINING[spec.task].prepare(material)
+    phases = [last]
+    if spec.pretrains:
+        texts = replace(material, dataset=sources.texts or dataset)
+        phases = [pretrain.prepare(texts, held_out=dataset), last]
     costs = [_cost(phase) for phase in phases]
     n_tokens = sum(phase.feed.n_tokens for phase in phases)
     n_positions = sum(phase.feed.size(step) for phase in phases for step in range(phase.feed.n_steps))

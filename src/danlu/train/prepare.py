@@ -1,64 +1,121 @@
-"""Everything that comes before the first step: texts to tokens, initial weights, the planned batches."""
+"""What every way of training gets ready before the first step: seeds, tokenizer, weights, device."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import Field, SerializeAsAny
+from pydantic import SerializeAsAny
 from tokenizers import Tokenizer
 
 from danlu.core.artifact import Artifact
-from danlu.core.batch import NOT_PREDICTED, Batch
 from danlu.core.config import Config
 from danlu.core.errors import UsageError
-from danlu.core.files import write_atomic
 from danlu.core.seeds import Seeds
-from danlu.data.batches import Tokens, collate, in_order
-from danlu.data.stage import class_names
-from danlu.data.tokenizer import MASK, PAD, TokenizerConfig, encode, load_tokenizer, train_tokenizer
-from danlu.model.base import FamilyConfig, Model
-from danlu.model.classifier import NeuralClassifier, build_module, load_backbone
+from danlu.data.batches import Tokens
+from danlu.data.stage import require_split
+from danlu.data.tokenizer import TokenizerConfig, load_tokenizer, save_tokenizer, special_tokens, train_tokenizer
+from danlu.model.base import FamilyConfig, Model, Signature, Task, TextConfig
+from danlu.model.families import Answerer
 from danlu.model.init import EMBEDDING_STD, initialise
-from danlu.train.consistency import consistent_loss
+from danlu.model.module import build_module
+from danlu.model.pretrained.load import load_weights
+from danlu.model.pretrained.tokenizers import read_signature, read_tokenizer
+from danlu.train.adapt import adapt
 from danlu.train.cooccurrence import cooccurrence_vectors
-from danlu.train.examples import Score, load_examples
 from danlu.train.feed import PlannedFeed
-from danlu.train.loop import TrainConfig, Training, plain_loss
-from danlu.train.masking import hide_tokens
+from danlu.train.loop import TrainConfig, Training
 
-__all__ = ["ClassifyConfig", "Prepared", "PretrainConfig", "TrainingSpec", "prepare_pretraining", "prepare_training"]
+__all__ = [
+    "Material",
+    "Prepared",
+    "Score",
+    "Sources",
+    "Start",
+    "TrainingSpec",
+    "device",
+    "kept_seeds",
+    "kept_tokenizer",
+    "start_module",
+    "text_signature",
+]
 
-
-class ClassifyConfig(TrainConfig):
-    """How a model is trained to name classes."""
-
-    consistency: float = Field(0.0, ge=0)
-    """How much two passes of a text, each with a dropout of its own, are to agree; 0 makes one pass only."""
-
-
-class PretrainConfig(TrainConfig):
-    """How a model learns from the training texts alone, by naming hidden tokens, before it is shown a label."""
-
-    epochs: int = Field(0, ge=0)
-    """Passes over the training texts; 0 leaves this out."""
-    learning_rate: float = Field(2e-3, gt=0)
-    """The highest learning rate, reached at the end of the warm-up."""
-    hidden: float = Field(0.2, gt=0, lt=1)
-    """Share of the tokens that are asked for."""
+Score = Callable[[np.ndarray, np.ndarray], dict[str, float]]
+"""Labels [n] and probabilities [n, N] of the validation split to metrics; ``"score"`` picks the best weights."""
 
 
 class TrainingSpec(Config):
     """Everything besides the data that decides what a training run makes."""
 
+    task: Task
     model: SerializeAsAny[FamilyConfig]
     tokenizer: TokenizerConfig
-    pretrain: PretrainConfig
-    train: ClassifyConfig
+    pretrain: SerializeAsAny[TrainConfig] | None
+    train: SerializeAsAny[TrainConfig]
     seed: int | None
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether the model learns from the texts alone first."""
+        return self.pretrain is not None and self.pretrain.epochs > 0
+
+
+@dataclass(frozen=True)
+class Start:
+    """A checkpoint to start from.
+
+    Attributes:
+        path: Its folder.
+        digest: Of everything in it that matters.
+    """
+
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a model is made from besides its dataset.
+
+    Attributes:
+        start: The checkpoint to start from; None starts from drawn weights.
+        texts: A dataset to pre-train on; None pre-trains on the training texts.
+    """
+
+    start: Start | None = None
+    texts: Artifact | None = None
+
+    @property
+    def parents(self) -> dict[str, str]:
+        """The digests of both, as parents of what is made."""
+        found = {"start": self.start, "texts": self.texts}
+        return {name: source.digest for name, source in found.items() if source is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a run is prepared from.
+
+    Attributes:
+        dataset: What to train on; its test split is not touched.
+        spec: The model and its training.
+        folder: The run's folder, where seeds and tokenizer are kept from one process to the next; None keeps nothing.
+        start: A folder with the weights and the tokenizer to start from; None starts from drawn weights.
+        score: Judges a classifier on the validation split.
+    """
+
+    dataset: Artifact
+    spec: TrainingSpec
+    folder: Path | None
+    start: Path | None
+    score: Score
+
+    def __post_init__(self) -> None:
+        for split in ("train", "valid"):
+            require_split(self.dataset, split)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,133 +124,86 @@ class Prepared(Training):
 
     Attributes:
         feed: Every step's batch.
-        tokenizer: What the module's tokens mean.
+        answerer: What answers raw records by the module; it shares the module's weights.
     """
 
     feed: PlannedFeed
-    tokenizer: Tokenizer
+    answerer: Answerer
 
 
-def prepare_pretraining(dataset: Artifact, spec: TrainingSpec, folder: Path | None) -> Prepared:
-    """Get ready to name hidden tokens of the training texts.
-
-    Args:
-        dataset: Whose training texts.
-        spec: The model, its tokenizer, ``pretrain``.
-        folder: The run's folder, where seeds and tokenizer are kept from one process to the next; None keeps nothing.
-
-    Raises:
-        UsageError: The family cannot be trained so.
-    """
-    classes = class_names(dataset)
-    train, valid = (load_examples(dataset, split, classes).texts for split in ("train", "valid"))
-    seeds = _kept_seeds(folder, None if spec.seed is None else f"{spec.seed} pretrain")
-    tokenizer = _kept_tokenizer(folder, train, spec.tokenizer)
-    try:
-        module = build_module(spec.model, tokenizer, None)
-    except ValueError as error:
-        raise UsageError(str(error), where="pretrain.epochs", advice="set pretrain.epochs=0") from error
-    tokens, held_out = (encode(tokenizer, texts, spec.model.max_len) for texts in (train, valid))
-    _initialise(module, tokens, seeds)
-    device, config = _device(), spec.pretrain
-    module.to(device)
-
-    def make(rows: np.ndarray, step: int) -> Batch:
-        batch = collate(tokens, rows, PAD)
-        return hide_tokens(batch, config.hidden, MASK, seeds.generator("augment", step)).to(device)
-
-    def evaluate(trained: Model) -> dict[str, float]:
-        return _hidden_token_loss(trained, held_out, config, seeds)
-
-    feed = PlannedFeed(tokens.lengths, make, config, seeds)
-    return Prepared(module=module, feed=feed, seeds=seeds, config=config, evaluate=evaluate, tokenizer=tokenizer)
-
-
-def prepare_training(
-    dataset: Artifact, spec: TrainingSpec, folder: Path | None, pretrained: Artifact | None, score: Score
-) -> Prepared:
-    """Get ready to name the classes of the training texts.
-
-    Args:
-        dataset: Whose training texts.
-        spec: The model, its tokenizer, ``train``.
-        folder: As for :func:`prepare_pretraining`.
-        pretrained: What the backbone and the tokenizer start from; None starts from drawn weights.
-        score: Judges the validation split.
-    """
-    classes = class_names(dataset)
-    train, valid = (load_examples(dataset, split, classes) for split in ("train", "valid"))
-    seeds = _kept_seeds(folder, None if spec.seed is None else str(spec.seed))
-    if pretrained is None:
-        tokenizer = _kept_tokenizer(folder, train.texts, spec.tokenizer)
-    else:
-        tokenizer = load_tokenizer(pretrained.path / "tokenizer.json")
-    module = build_module(spec.model, tokenizer, len(classes))
-    tokens, held_out = (encode(tokenizer, each.texts, spec.model.max_len) for each in (train, valid))
-    if pretrained is None:
-        _initialise(module, tokens, seeds)
-    else:
-        initialise(module, seeds)
-        load_backbone(module, pretrained.path)
-    device = _device()
-    module.to(device)
-
-    def make(rows: np.ndarray, _step: int) -> Batch:
-        return collate(tokens, rows, PAD, train.labels).to(device)
-
-    def evaluate(trained: Model) -> dict[str, float]:
-        return score(valid.labels, NeuralClassifier(trained, tokenizer, len(classes)).probabilities(held_out))
-
-    feed = PlannedFeed(tokens.lengths, make, spec.train, seeds)
-    loss = partial(consistent_loss, weight=spec.train.consistency) if spec.train.consistency else plain_loss
-    return Prepared(
-        module=module, feed=feed, seeds=seeds, config=spec.train, loss=loss, evaluate=evaluate, tokenizer=tokenizer
-    )
-
-
-def _initialise(module: Model, tokens: Tokens, seeds: Seeds) -> None:
-    """Weights from the seeds; then, if the model wants them so, token vectors from the training texts."""
-    initialise(module, seeds)
-    if module.config.embedding_from == "cooccurrence":
-        weight = module.embedding.tokens.weight
-        vocab_size, d_model = weight.shape
-        seed = seeds.at("init", "cooccurrence")
-        vectors = cooccurrence_vectors(tokens, vocab_size, d_model, std=EMBEDDING_STD, seed=seed)
-        with torch.no_grad():
-            weight.copy_(torch.from_numpy(vectors))
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _hidden_token_loss(trained: Model, held_out: Tokens, config: PretrainConfig, seeds: Seeds) -> dict[str, float]:
-    """The mean loss over hidden tokens of the validation texts, the same ones every time."""
-    device = next(trained.parameters()).device
-    total, n_asked = 0.0, 0
-    for number, rows in enumerate(in_order(held_out.lengths, config.batch_tokens)):
-        batch = collate(held_out, rows, PAD)
-        batch = hide_tokens(batch, config.hidden, MASK, seeds.generator("sample", "valid", number)).to(device)
-        assert batch.targets_BT is not None
-        n_here = int((batch.targets_BT != NOT_PREDICTED).sum())
-        total, n_asked = total + float(trained.loss(trained(batch), batch)) * n_here, n_asked + n_here
-    loss = total / max(1, n_asked)
-    return {"score": -loss, "loss": loss}
-
-
-def _kept_seeds(folder: Path | None, seed: str | None) -> Seeds:
-    if folder is None:
+def kept_seeds(material: Material, phase: str = "") -> Seeds:
+    """The seeds of a run, the same in every process; a phase before the last has its own."""
+    seed = None if material.spec.seed is None else f"{material.spec.seed}{phase}"
+    if material.folder is None:
         return Seeds.new(seed)
-    path = folder / "seeds.json"
+    path = material.folder / "seeds.json"
     if not path.exists():
         Seeds.new(seed).save(path)
     return Seeds.load(path)
 
 
-def _kept_tokenizer(folder: Path | None, texts: list[str], config: TokenizerConfig) -> Tokenizer:
-    if folder is None:
-        return train_tokenizer(texts, config)
-    path = folder / "tokenizer.json"
+def kept_tokenizer(material: Material, texts: Callable[[], list[str]]) -> Tokenizer:
+    """The tokenizer of the weights to start from, or one trained on texts, the same in every process."""
+    if material.start is not None:
+        return read_tokenizer(material.start)
+    if material.folder is None:
+        return train_tokenizer(texts(), material.spec.tokenizer)
+    path = material.folder / "tokenizer.json"
     if not path.exists():
-        write_atomic(path, train_tokenizer(texts, config).to_str(pretty=True).encode())
+        save_tokenizer(path, train_tokenizer(texts(), material.spec.tokenizer))
     return load_tokenizer(path)
+
+
+def text_signature(material: Material, task: Task, tokenizer: Tokenizer, n_classes: int = 0) -> Signature:
+    """The signature of a model that reads what a tokenizer writes."""
+    if material.start is not None:
+        return read_signature(material.start, tokenizer, task, n_classes)
+    special = special_tokens(tokenizer)
+    return Signature(
+        task=task,
+        vocab_size=tokenizer.get_vocab_size(),
+        mask_token=special.mask,
+        begin_token=special.begin,
+        end_token=special.end,
+        n_classes=n_classes,
+    )
+
+
+def start_module(material: Material, signature: Signature, seeds: Seeds, tokens: Tokens | None = None) -> Model:
+    """The module with its first weights, on the device, and what is not to be trained frozen.
+
+    They are drawn from the seeds; then token vectors come from the training texts, if the model wants them so; or all
+    but a new head's come from the weights to start from.
+
+    Args:
+        material: The model's config, and what to start from.
+        signature: What the model takes and answers.
+        seeds: The run's seeds.
+        tokens: The training texts, where there are any.
+
+    Raises:
+        UsageError: The family does not do the task, or its sizes do not fit each other.
+        CorruptError: The weights to start from do not fit.
+    """
+    config = material.spec.model
+    try:
+        module = build_module(config, signature)
+    except ValueError as error:
+        raise UsageError(str(error), where="model", advice="choose another family, or other sizes") from error
+    initialise(module, seeds)
+    if material.start is not None:
+        load_weights(module, material.start)
+    elif isinstance(config, TextConfig) and config.embedding_from == "cooccurrence" and tokens is not None:
+        weight = module.get_parameter("embedding.tokens.weight")
+        seed = seeds.at("init", "cooccurrence")
+        vectors = cooccurrence_vectors(tokens, weight.shape[0], weight.shape[1], std=EMBEDDING_STD, seed=seed)
+        with torch.no_grad():
+            weight.copy_(torch.from_numpy(vectors))
+    if signature.task == material.spec.task:
+        adapt(module, material.spec.train.adapt, seeds)
+    return module.to(device())
+
+
+def device() -> torch.device:
+    """Where models are trained: the GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

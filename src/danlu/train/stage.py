@@ -19,15 +19,19 @@ from danlu.core.artifact import Artifact
 from danlu.core.files import digest_of, lock, read_json, write_json
 from danlu.core.progress import Progress
 from danlu.core.workspace import Workspace
-from danlu.data.stage import class_names
-from danlu.model.classifier import NeuralClassifier, save_module
+from danlu.train import pretrain
+from danlu.train.adapt import fold_adapters
 from danlu.train.checkpoint import Run
-from danlu.train.examples import Score, write_model
+from danlu.train.examples import write_model
 from danlu.train.loop import fit
 from danlu.train.plan import peak_memory
-from danlu.train.prepare import Prepared, TrainingSpec, prepare_pretraining, prepare_training
+from danlu.train.prepare import Material, Prepared, Score, Sources, TrainingSpec
+from danlu.train.tasks import TRAINING
 
 __all__ = ["pretrain_model", "train_model"]
+
+_REPLAYED = 4
+"""Batches by which the merging of adapters is checked."""
 
 
 @dataclass(frozen=True)
@@ -45,62 +49,83 @@ class _Work:
 
 
 def train_model(
-    workspace: Workspace, name: str, dataset: Artifact, spec: TrainingSpec, score: Score, progress: Progress
+    workspace: Workspace,
+    name: str,
+    dataset: Artifact,
+    spec: TrainingSpec,
+    sources: Sources,
+    score: Score,
+    progress: Progress,
 ) -> Artifact:
-    """Train a neural classifier, pre-training it first if the spec says so, or find the one made before.
+    """Train a neural model, pre-training it first if the spec says so, or find the one made before.
 
     Args:
         workspace: Where the run and the artifact go.
         name: The model's name.
         dataset: What to train on; its test split is not touched.
         spec: The model, its tokenizer and its training.
-        score: Judges the validation split.
+        sources: What else it is made from.
+        score: Judges a classifier on the validation split.
         progress: Told of every step.
 
     Raises:
         BusyError: Another process is at work on this very run.
         DanluError: The loss is not finite, or the disk is full.
+        UsageError: The family cannot be trained for the task.
     """
     family = spec.model.family
-    pretrained = pretrain_model(workspace, name, dataset, spec, progress) if spec.pretrain.epochs else None
+    pretrained = pretrain_model(workspace, name, dataset, spec, sources, score, progress) if spec.pretrains else None
     progress.stage(f"train: {family} on {dataset.path.name}")
-    parents = {"dataset": dataset.digest} | ({"pretrained": pretrained.digest} if pretrained else {})
-    n_classes = len(class_names(dataset))
+    parents = {"dataset": dataset.digest} | sources.parents
+    parents |= {"pretrained": pretrained.digest} if pretrained else {}
+    start = pretrained or sources.start
 
     def prepare(folder: Path) -> Prepared:
-        return prepare_training(dataset, spec, folder, pretrained, score)
+        path = None if start is None else start.path
+        material = Material(dataset=dataset, spec=spec, folder=folder, start=path, score=score)
+        return TRAINING[spec.task].prepare(material)
 
     def write(folder: Path, prepared: Prepared, facts: dict[str, Any]) -> None:
+        if spec.train.adapt.mode == "lora":
+            batches = [prepared.feed.batch(step) for step in range(min(_REPLAYED, prepared.feed.n_steps))]
+            facts |= fold_adapters(folder, prepared.module, batches, spec.train.adapt)
         if pretrained:
             before = pretrained.json("training.json")
             facts = {**facts, "seconds": facts["seconds"] + before["seconds"], "pretraining": before}
-        classifier = NeuralClassifier(prepared.module, prepared.tokenizer, n_classes)
-        write_model(folder, classifier, family, dataset, facts)
+        write_model(folder, prepared.answerer, (spec.task, family), dataset, facts)
 
     work = _Work("model", name, spec.plain() | {"family": family}, parents)
     return _carry_out(workspace, work, prepare, write, progress)
 
 
 def pretrain_model(
-    workspace: Workspace, name: str, dataset: Artifact, spec: TrainingSpec, progress: Progress
+    workspace: Workspace,
+    name: str,
+    dataset: Artifact,
+    spec: TrainingSpec,
+    sources: Sources,
+    score: Score,
+    progress: Progress,
 ) -> Artifact:
-    """Train a backbone to name hidden tokens of the training texts, or find the one made before.
+    """Train a backbone to name hidden tokens of texts without labels, or find the one made before.
 
     Args and errors as for :func:`train_model`.
     """
-    progress.stage(f"pre-train: {spec.model.family} on {dataset.path.name}")
+    texts = sources.texts or dataset
+    progress.stage(f"pre-train: {spec.model.family} on {texts.path.name}")
 
     def prepare(folder: Path) -> Prepared:
-        return prepare_pretraining(dataset, spec, folder)
+        path = None if sources.start is None else sources.start.path
+        material = Material(dataset=texts, spec=spec, folder=folder, start=path, score=score)
+        return pretrain.prepare(material, held_out=dataset)
 
     def write(folder: Path, prepared: Prepared, facts: dict[str, Any]) -> None:
-        save_module(folder, prepared.module, prepared.tokenizer)
+        prepared.answerer.save(folder)
         write_json(folder / "training.json", facts)
 
     config = {key: value for key, value in spec.plain().items() if key != "train"}
-    return _carry_out(
-        workspace, _Work("pretrained", name, config, {"dataset": dataset.digest}), prepare, write, progress
-    )
+    parents = {"dataset": dataset.digest} | sources.parents
+    return _carry_out(workspace, _Work("pretrained", name, config, parents), prepare, write, progress)
 
 
 def _carry_out(
@@ -120,14 +145,16 @@ def _carry_out(
         commitments = prepared.seeds.commitments()
         _begin(folder, work, commitments, progress)
         n_parameters = prepared.module.n_parameters()
-        progress.note(f"{n_parameters:,} parameters · {prepared.feed.n_steps:,} steps")
+        n_trained = prepared.module.n_trained()
+        of_them = "" if n_trained == n_parameters else f", {n_trained:,} of them trained"
+        progress.note(f"{n_parameters:,} parameters{of_them} · {prepared.feed.n_steps:,} steps")
         run = Run(folder, progress)
         fitted = fit(prepared, run, progress)
-        facts = {**_timing(run.timing), **asdict(fitted), "n_parameters": n_parameters, "memory_bytes": peak_memory()}
+        facts = {**_timing(run.timing), **asdict(fitted), "n_trained": n_trained, "memory_bytes": peak_memory()}
         with workspace.create(
             work.kind, work.name, key=work.key, config=work.config, parents=work.parents, commitments=commitments
         ) as draft:
-            write(draft.folder, prepared, facts)
+            write(draft.folder, prepared, {**facts, "n_parameters": n_parameters})
             shutil.copyfile(run.metrics, draft.folder / "metrics.jsonl")
         shutil.rmtree(run.checkpoints)
     return draft.artifact

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from danlu.core.seeds import Seeds
-from danlu.data.batches import Tokens, collate, in_order, padding_share, shuffled
+from danlu.data.batches import Tokens, collate, cut_out, in_order, padding_share, shuffled
 
 LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=200).map(lambda lengths: np.array(lengths, np.int64))
 
@@ -81,3 +81,17 @@ def test_the_flat_array_gives_every_text_back(texts):
     assert len(tokens) == len(texts)
     batch = collate(tokens, np.arange(len(texts)), 0)
     assert [row[mask].tolist() for row, mask in zip(batch.tokens_BT, batch.mask_BT, strict=True)] == texts
+
+
+def test_stretches_may_overlap_and_have_room_behind_them():
+    ids = np.arange(10, 20)
+    found, mask, positions = cut_out(ids, np.array([0, 2, 9, 4]), np.array([3, 4, 1, 0]), 7, room=2)
+    assert found.tolist() == [
+        [10, 11, 12, 7, 7, 7],
+        [12, 13, 14, 15, 7, 7],
+        [19, 7, 7, 7, 7, 7],
+        [7, 7, 7, 7, 7, 7],
+    ]
+    assert torch.equal(mask, found != 7)
+    assert positions.tolist() == [[0, 1, 2, 3, 4, 5]] * 4
+    assert {found.dtype, positions.dtype} == {torch.int64}

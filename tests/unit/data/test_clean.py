@@ -56,7 +56,7 @@ def test_switches() -> None:
         CleanConfig(min_chars=5, max_chars=4)
 
 
-@pytest.mark.parametrize("name", ["id", "reason", "_digest"])
+@pytest.mark.parametrize("name", ["id", "reason", "_digest", "_mine"])
 def test_a_column_of_ours_is_refused(name: str) -> None:
     with pytest.raises(DataError, match=rf"(?s){name}.*rename"):
         clean(["a"], **{name: ["b"]})
@@ -71,3 +71,41 @@ def test_the_pool_keeps_order_and_takes_slices() -> None:
     parts = list(ordered_map(function, whole, workers=2))
     assert parts == [function(batch) for batch in whole]
     assert list(ordered_map(function, [], workers=2)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("Hello %(name)s, you have %d new messages", "%(name)s，您有 %d 条新消息"),
+        ("{0} of {total:,}", "共 {total:,} 项，第 {0} 项"),
+        ("&File", "文件(&F)"),
+        ("Tom &amp; Jerry &#169; &lt;b&gt;", "汤姆和杰瑞 &amp; &#169; &lt;b&gt;"),
+        ('<a href="%s">more</a><br/>', '<a href="%s">更多</a><br/>'),
+        ("Error: ", "错误： "),
+        ("\n      So far %(n)s parts.\n    ", "\n      目前 %(n)s 个部件。\n    "),
+        ("Two  spaces\tand a tab\r\n", "两个  空格\t和一个制表符\r\n"),
+        ("[[HH:]MM:]ss[.uuuuuu]", "[[时:]分:]秒[.微秒]"),
+        ("Ｆull width…", "全角（１）…"),
+    ],
+)
+def test_a_message_of_a_program_keeps_every_character_that_matters(text: str, target: str) -> None:
+    config = CleanConfig(normalize="nfc", whitespace="keep", max_length_ratio=6)
+    (row,) = clean([text], config, target=[target])
+    assert (row["text"], row["target"], row["reason"]) == (text, target, None)
+
+
+def test_a_target_is_cleaned_as_its_text_is() -> None:
+    texts = ["Call 13800138000", "nothing", "gone", "same", "long", "garbled", "marks"]
+    targets = ["致电１３９００１３９０００ ", None, "\u200b", "same", "长" * 30, "\ufffd\ufffd字", "，。"]
+    rows = clean(texts, CleanConfig(max_chars=20, languages=("en",)), target=targets)
+    assert [row["reason"] for row in rows] == [
+        None, "missing_target", "empty", "untranslated", "too_long", "broken", "no_text",
+    ]  # fmt: skip
+    assert (rows[0]["text"], rows[0]["target"]) == ("Call <phone>", "致电<phone>")
+    assert rows[0]["_pii"] == ["mobile", "mobile"]
+    assert rows[1]["target"] is None
+    assert rows[0]["_target"] == hashlib.sha256(normal_key("致电<phone>").encode()).digest()
+    (dropped,) = clean(["Call me"], CleanConfig(pii="drop"), target=["致电13800138000"])
+    assert (dropped["reason"], dropped["detail"]) == ("pii", "mobile")
+    (repaired,) = clean(["summer"], target=["Ã©tÃ©"])
+    assert (repaired["target"], repaired["_repaired"]) == ("été", True)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import entropy
 
-from danlu.data.filters import Language, Verdicts, garbage, language, length, measure
+from danlu.data.filters import Language, Verdicts, garbage, language, length, measure, pairs
 
 
 def reasons(verdicts: Verdicts, n: int) -> list[str | None]:
@@ -83,3 +83,13 @@ def test_measures_against_counting(texts: list[str]) -> None:
             assert bits == pytest.approx(float(entropy(list(Counter(text).values()), base=2)), abs=1e-9)
         else:
             assert bits == np.inf
+
+
+def test_pairs_that_are_no_translation() -> None:
+    texts = pa.array(["Save", "GLib", "Authentication", "Select the user that will take over", ""])
+    targets = pa.array(["保存", "GLib", "认证", "。", "空"])
+    assert reasons(pairs(texts, targets, None), 5) == [None, "untranslated", None, None, None]
+    found = pairs(texts, targets, 6.0)
+    assert reasons(found, 5) == [None, "untranslated", None, "length_ratio", None]
+    # In bytes of UTF-8: 4 and 6, 4 and 4, 14 and 6, 35 and 3; nothing counts as one byte.
+    assert found[1][2].tolist() == pytest.approx([6 / 4, 1, 14 / 6, 35 / 3, 3])

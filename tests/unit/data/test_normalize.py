@@ -66,3 +66,10 @@ def test_batches_keep_nulls_and_digests_are_sha256() -> None:
     keys = normal_keys(texts)
     assert keys.to_pylist() == ["ab", None]
     assert key_digests(keys).to_pylist() == [hashlib.sha256(b"ab").digest(), None]
+
+
+@given(ORDINARY)
+def test_white_space_may_be_kept(text: str) -> None:
+    kept = normalize_texts(pa.array([text]), "nfc", "keep")[0].as_py()
+    assert kept == unicodedata.normalize("NFC", text.replace("\u200b", ""))
+    assert normal_key(kept) == normal_key(text)

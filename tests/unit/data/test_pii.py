@@ -78,6 +78,11 @@ def test_other_digits_stay(text: str) -> None:
     assert mask(text) == (text, [])
 
 
+@pytest.mark.parametrize("text", ["粵B12345", "滬A·D12345", "蘇E1234挂", "瓊A12345"])
+def test_a_plate_in_traditional_characters(text: str) -> None:
+    assert mask(f"車牌{text}。") == ("車牌<plate>。", ["plate"])
+
+
 def test_full_width_digits_are_masked_once_normalised() -> None:
     texts = normalize_texts(pa.array(["电话１３８００１３８０００", None, "没有"]))
     masked, kinds = mask_texts(texts)

@@ -224,3 +224,69 @@ def test_unlabelled_text_is_enough(tmp_path: Path) -> None:
     assert [step["step"] for step in summary["steps"]] == [
         "clean", "exact_duplicates", "near_duplicates", "split", "leak_check", "write",
     ]  # fmt: skip
+
+
+def pair_columns(pairs: list[tuple[str, str]]) -> dict[str, list[str | None]]:
+    return {"text": [text for text, _ in pairs], "target": [target for _, target in pairs]}
+
+
+def test_of_several_translations_the_most_frequent_is_kept(tmp_path: Path) -> None:
+    pairs = [
+        ("Open the file", "打开此文件"),
+        ("Close the window", "关窗"),
+        ("Open the file", "打开文件"),
+        ("open  the file", "打开文件"),
+        ("Close the window", "关闭窗口"),
+        ("GLib", "GLib"),
+        ("Close the windows", "关闭所有窗口"),
+    ]
+    config = CleanConfig(dedup="exact")
+    summary = prepare(batches(pair_columns(pairs)), config, SplitConfig(valid=0, test=0), tmp_path)
+    files = read(tmp_path)
+    assert [(row["source"], row["target"]) for row in files["train"]] == [
+        ("f:2", "关窗"), ("f:3", "打开文件"), ("f:7", "关闭所有窗口"),
+    ]  # fmt: skip
+    assert {row["source"]: f"{row['reason']}: {row['detail']}" for row in files["dropped"]} == {
+        "f:1": "other_translation: 2 of 3 have the one of f:3",
+        "f:4": "exact_duplicate: repeats f:3",
+        "f:5": "other_translation: 1 of 2 have the one of f:2",
+        "f:6": "untranslated: 1",
+    }
+    assert [step["step"] for step in summary["steps"]][:3] == ["clean", "other_translations", "exact_duplicates"]
+    assert pq.read_schema(tmp_path / "train.parquet").names == ["id", "source", "text", "target"]
+
+
+@pytest.mark.parametrize("dedup", ["none", "exact", "near"])
+def test_no_two_splits_share_a_source_text(dedup: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    words = ["open", "close", "file", "window", "the", "new", "save", "all"]
+    pairs = [(" ".join(rng.choice(words, rng.integers(1, 4))), chr(0x4E00 + i % 50)) for i in range(400)]
+    prepare(batches(pair_columns(pairs)), CleanConfig(dedup=dedup), SPLIT, tmp_path)
+    files = read(tmp_path)
+    keys = [{normal_key(row["text"]) for row in files[name]} for name in NAMES[:3]]
+    assert all(keys)
+    assert sum(map(len, keys)) == len(set.union(*keys))
+    targets: dict[str, set[str]] = {}
+    for name in NAMES[:3]:
+        for row in files[name]:
+            targets.setdefault(normal_key(row["text"]), set()).add(row["target"])
+    assert {len(found) for found in targets.values()} == {1}
+
+
+def test_a_split_that_the_column_never_names_is_taken_from_train(tmp_path: Path) -> None:
+    texts = distinct(400)
+    texts[1] = f"{texts[0]}呀"  # nearly the same, with another label: both stay, and stay together
+    labels: list[str | None] = ["a", "b"] * 200
+    parts: list[str | None] = ["train"] * 300 + ["test"] * 100
+    columns = {"text": texts, "label": labels, "part": parts}
+    prepare(batches(columns), CleanConfig(), SplitConfig(column="part", valid=0.2, test=0.5), tmp_path / "a")
+    files = read(tmp_path / "a")
+    assert [row["source"] for row in files["test"]] == [f"f:{i}" for i in range(301, 401)]
+    assert 30 < len(files["valid"]) < 90  # 20% of 300, more than four standard deviations either way
+    assert {row["part"] for row in files["valid"]} == {"train"}
+    held = {row["source"] for row in files["valid"]}
+    assert ("f:1" in held) == ("f:2" in held)
+
+    parts[0] = "valid"
+    prepare(batches(columns), CleanConfig(), SplitConfig(column="part", valid=0.2, test=0.5), tmp_path / "b")
+    assert [row["source"] for row in read(tmp_path / "b")["valid"]] == ["f:1"]

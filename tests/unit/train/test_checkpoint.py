@@ -16,6 +16,7 @@ from danlu.core.progress import Silent
 from danlu.train.checkpoint import Run, State
 from danlu.train.loop import fit
 from danlu.train.optimizer import make_optimizer
+from danlu.train.prepare import Sources
 from danlu.train.stage import train_model
 from small import SCORE, Listener, make_dataset, make_training, spec_of
 
@@ -221,12 +222,12 @@ def test_the_second_trainer_of_one_run_refuses(tmp_path):
             if "steps" in text:  # the first is inside its run now
                 self.tried = True
                 with pytest.raises(BusyError, match=r"another process \(pid \d+\) is at work on the run tiny-model-"):
-                    train_model(workspace, "tiny", dataset, spec, SCORE, Silent())
+                    train_model(workspace, "tiny", dataset, spec, Sources(), SCORE, Silent())
 
     second = Second()
-    model = train_model(workspace, "tiny", dataset, spec, SCORE, second)
+    model = train_model(workspace, "tiny", dataset, spec, Sources(), SCORE, second)
     assert second.tried
-    assert train_model(workspace, "tiny", dataset, spec, SCORE, Silent()).digest == model.digest
+    assert train_model(workspace, "tiny", dataset, spec, Sources(), SCORE, Silent()).digest == model.digest
 
 
 def test_the_lock_of_a_process_that_died_is_free(tmp_path):

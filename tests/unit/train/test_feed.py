@@ -65,3 +65,17 @@ def test_counts_of_tokens_and_positions():
     n_expected = sum(len(rows) * LENGTHS[rows].max() for rows in batches)
     assert n_positions == n_expected
     assert padding_share(LENGTHS, batches[: len(batches) // 3]) < 0.1
+
+
+def test_of_records_with_two_texts_the_longer_counts_towards_the_budget_and_both_are_counted():
+    both = np.stack([LENGTHS, np.random.default_rng(1).integers(1, 60, 300)], axis=1)
+    config = TrainConfig(epochs=2, batch_tokens=512)
+    feed = PlannedFeed(both, lambda rows, step: (rows, step), config, Seeds.new("1"))
+    alone = PlannedFeed(both.max(1), lambda rows, step: (rows, step), config, Seeds.new("1"))
+    assert feed.n_tokens == 2 * both.sum()
+    for step in range(feed.n_steps):
+        rows = feed.rows(step)
+        assert np.array_equal(rows, alone.rows(step))
+        assert len(rows) == 1 or len(rows) * both[rows].max() <= 512
+        assert feed.size(step) == len(rows) * (both[rows, 0].max() + both[rows, 1].max())
+    assert feed.evaluate_after == alone.evaluate_after

@@ -6,8 +6,10 @@ import torch
 from danlu.core.batch import NOT_PREDICTED
 from danlu.core.seeds import Seeds
 from danlu.data.batches import Tokens, collate
-from danlu.data.tokenizer import MASK, PAD
+from danlu.data.tokenizer import PAD
 from danlu.train.masking import hide_tokens
+
+MASK = 4
 
 
 def batch_of(n_texts=400):
@@ -16,8 +18,8 @@ def batch_of(n_texts=400):
     return collate(Tokens.of(texts), np.arange(n_texts), PAD)
 
 
-def hidden(batch, share=0.2, step=0):
-    return hide_tokens(batch, share, MASK, Seeds.new("1").generator("augment", step))
+def hidden(batch, share=0.2, step=0, special=()):
+    return hide_tokens(batch, share, MASK, Seeds.new("1").generator("augment", step), special)
 
 
 def test_the_shares_are_those_asked_for():
@@ -48,3 +50,15 @@ def test_the_same_step_hides_the_same_tokens_and_another_step_others():
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert MASK not in batch.tokens_BT  # the batch that came in is as it was
+
+
+def test_tokens_that_are_no_text_are_never_asked_for():
+    batch = batch_of()
+    marks = [7, 11]
+    found = hidden(batch, special=marks)
+    everywhere = hidden(batch)
+    is_mark = torch.isin(batch.tokens_BT, torch.tensor(marks))
+    assert bool((found.targets_BT[is_mark] == NOT_PREDICTED).all())
+    assert torch.equal(found.tokens_BT[is_mark], batch.tokens_BT[is_mark])
+    assert torch.equal(found.targets_BT[~is_mark], everywhere.targets_BT[~is_mark])
+    assert bool((everywhere.targets_BT[is_mark] != NOT_PREDICTED).any())

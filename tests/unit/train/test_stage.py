@@ -11,13 +11,14 @@ from danlu.core.errors import DanluError
 from danlu.core.progress import Silent
 from danlu.data.batches import Tokens
 from danlu.model.predictor import load_predictor
-from danlu.train import cooccurrence
+from danlu.train import classification, cooccurrence, pretrain
 from danlu.train.consistency import disagreement
 from danlu.train.ensemble import train_ensemble
 from danlu.train.plan import plan_training
-from danlu.train.prepare import prepare_pretraining, prepare_training
+from danlu.train.prepare import Sources
 from danlu.train.stage import train_model
-from small import SCORE, Listener, make_dataset, spec_of
+from danlu.train.tasks import TRAINING
+from small import FAMILY, SCORE, Listener, make_dataset, material_of, spec_of
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def world(tmp_path):
     workspace, dataset = make_dataset(tmp_path)
 
     def train(spec, progress=None):
-        return train_model(workspace, "tiny", dataset, spec, SCORE, progress or Silent())
+        return train_model(workspace, "tiny", dataset, spec, Sources(), SCORE, progress or Silent())
 
     return SimpleNamespace(workspace=workspace, dataset=dataset, folder=tmp_path, train=train)
 
@@ -51,9 +52,8 @@ def test_a_model_says_where_it_came_from(world):
 
 def test_the_weights_are_the_best_ones_and_score_what_the_record_says(world):
     model = world.train(spec_of(world.folder, train={"epochs": 6, "learning_rate": 0.02}))
-    prepared = prepare_training(world.dataset, spec_of(world.folder), None, None, SCORE)
-    predictor = load_predictor(model)
-    prepared.module.load_state_dict(predictor.classifier.module.state_dict())
+    prepared = classification.prepare(material_of(world.dataset, spec_of(world.folder)))
+    prepared.module.load_state_dict(load_predictor(model).answerer.module.state_dict())
     assert prepared.evaluate(prepared.module)["score"] == model.json("training.json")["best_score"]
 
 
@@ -72,7 +72,7 @@ def test_the_same_seed_gives_the_same_model_and_no_seed_another_each_time(world,
     model = world.train(spec_of(world.folder))
     (tmp_path / "again").mkdir()
     workspace, dataset = make_dataset(tmp_path / "again")
-    again = train_model(workspace, "tiny", dataset, spec_of(world.folder), SCORE, Silent())
+    again = train_model(workspace, "tiny", dataset, spec_of(world.folder), Sources(), SCORE, Silent())
     for name in ("model.safetensors", "metrics.jsonl", "tokenizer.json"):
         assert again.manifest["files"][name] == model.manifest["files"][name]
     assert again.manifest["commitments"] != model.manifest["commitments"]  # each run blinds them anew
@@ -97,13 +97,14 @@ def test_a_run_goes_on_with_the_threads_that_it_began_with(world):
 
 
 def test_pretraining_learns_and_asks_for_the_same_tokens_each_time(world):
-    prepared = prepare_pretraining(world.dataset, spec_of(world.folder, pretrain={"epochs": 1}), None)
+    material = material_of(world.dataset, spec_of(world.folder, pretrain={"epochs": 1}))
+    prepared = pretrain.prepare(material, held_out=world.dataset)
     prepared.module.eval()
     with torch.inference_mode():
         first, again = (prepared.evaluate(prepared.module) for _ in range(2))
     assert first == again
     assert first["score"] == -first["loss"]
-    n_tokens = prepared.tokenizer.get_vocab_size()
+    n_tokens = prepared.answerer.tokenizer.get_vocab_size()
     assert first["loss"] == pytest.approx(np.log(n_tokens), abs=1.0)
     one, two = (prepared.feed.batch(1) for _ in range(2))
     assert torch.equal(one.tokens_BT, two.tokens_BT)
@@ -111,7 +112,7 @@ def test_pretraining_learns_and_asks_for_the_same_tokens_each_time(world):
 
 def test_the_plan_counts_what_training_then_does(world):
     spec = spec_of(world.folder, pretrain={"epochs": 1})
-    plan = plan_training(world.dataset, spec, SCORE, Silent())
+    plan = plan_training(world.dataset, spec, Sources(), SCORE, Silent())
     facts = world.train(spec).json("training.json")
     phases = [facts, facts["pretraining"]]
     assert plan.n_parameters == facts["n_parameters"]

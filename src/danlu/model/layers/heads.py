@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from danlu.core.batch import NOT_PREDICTED, Batch, Output
+from danlu.model.layers.feedforward import Activation, curve
 from danlu.model.layers.pooling import Pooling
 
-__all__ = ["ClassificationHead", "Head", "MaskedLanguageHead"]
+__all__ = ["ClassificationHead", "Head", "LanguageHead", "MaskedLanguageHead"]
 
 
 class Head(nn.Module, ABC):
@@ -28,25 +29,28 @@ class Head(nn.Module, ABC):
 
 
 class ClassificationHead(Head):
-    """One vector a text, then a linear layer.
+    """One vector a record, then a linear layer.
 
     Args:
         d_model: Width D of the sequence.
         n_classes: Classes N.
         dropout: Share of channels dropped in training.
-        poolings: What the text's vector is made of, side by side: ``masked_mean``, ``masked_max``.
+        poolings: What the record's vector is made of, side by side: ``masked_mean``, ``masked_max``, a ``FirstToken``.
     """
 
     def __init__(self, d_model: int, n_classes: int, dropout: float, poolings: Sequence[Pooling]) -> None:
         super().__init__()
-        self.poolings = poolings
+        self.poolings = tuple(poolings)  # a pooling with weights is the backbone's, and saved with it
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(len(poolings) * d_model, n_classes)
 
     def forward(self, x_BTD: torch.Tensor, batch: Batch) -> Output:
         """``logits_BN``."""
-        text_BD = torch.cat([pool(x_BTD, batch.mask_BT) for pool in self.poolings], dim=-1)
-        return Output(logits=self.linear(self.dropout(text_BD)))
+        mask_BT = batch.mask_BT
+        if mask_BT is None:  # a sequence of patches has no padding
+            mask_BT = torch.ones(x_BTD.shape[:2], dtype=torch.bool, device=x_BTD.device)
+        record_BD = torch.cat([pool(x_BTD, mask_BT) for pool in self.poolings], dim=-1)
+        return Output(logits=self.linear(self.dropout(record_BD)))
 
     def loss(self, output: Output, batch: Batch) -> torch.Tensor:
         """Cross-entropy of the labels."""
@@ -55,29 +59,90 @@ class ClassificationHead(Head):
 
 
 class MaskedLanguageHead(Head):
-    """Which token was hidden here? (Devlin et al., 2019.) Logits only where one was.
+    """Which token was hidden here, and does the second text follow the first (Devlin et al., 2019)?
 
     Args:
         embedding: The token embedding, whose vectors also score the tokens (Press & Wolf, 2017).
+        norm_eps: Epsilon of its LayerNorm.
+        pooling: What the pair's vector is made of, where pairs are judged; None: they are not.
+        activation: What stands between its layers.
     """
 
-    def __init__(self, embedding: nn.Embedding) -> None:
+    def __init__(
+        self,
+        embedding: nn.Embedding,
+        norm_eps: float = 1e-5,
+        pooling: Pooling | None = None,
+        activation: Activation = "gelu",
+    ) -> None:
         super().__init__()
         vocab_size, d_model = embedding.weight.shape
         self.linear = nn.Linear(d_model, d_model)
-        self.norm = nn.LayerNorm(d_model)
+        self.curve = curve(activation)
+        self.norm = nn.LayerNorm(d_model, eps=norm_eps)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
-        # In a tuple, so that the shared weight is the embedding's alone when the model is saved.
-        self._shared = (embedding,)
+        self.pair = None if pooling is None else nn.Linear(d_model, 2)
+        # In a tuple, so that the shared weights are the backbone's alone when the model is saved.
+        self._shared = (embedding, pooling)
 
     def forward(self, x_BTD: torch.Tensor, batch: Batch) -> Output:
-        """``logits_MV`` of the M hidden tokens, in reading order."""
-        assert batch.targets_BT is not None, "hidden tokens are asked for by targets"
-        x_MD = x_BTD[batch.targets_BT != NOT_PREDICTED]
-        return Output(logits=F.linear(self.norm(F.gelu(self.linear(x_MD))), self._shared[0].weight, self.bias))
+        """``logits_MV`` of the tokens asked for, in reading order, or ``logits_BTV``; and ``pair_logits_B2``."""
+        embedding, pooling = self._shared
+        x_MD = x_BTD if batch.targets_BT is None else x_BTD[batch.targets_BT != NOT_PREDICTED]
+        logits = F.linear(self.norm(self.curve(self.linear(x_MD))), embedding.weight, self.bias)
+        if self.pair is None or pooling is None:
+            return Output(logits=logits)
+        assert batch.mask_BT is not None, "pairs are texts"
+        return Output(logits=logits, pair_logits_B2=self.pair(pooling(x_BTD, batch.mask_BT)))
 
     def loss(self, output: Output, batch: Batch) -> torch.Tensor:
-        """Cross-entropy of the hidden tokens; 0 where a batch hides none."""
-        assert batch.targets_BT is not None, "hidden tokens are asked for by targets"
-        targets_M = batch.targets_BT[batch.targets_BT != NOT_PREDICTED]
-        return F.cross_entropy(output.logits.float(), targets_M, reduction="sum") / max(1, len(targets_M))
+        """Cross-entropy of the hidden tokens (0 where a batch hides none), plus that of the pairs where there are."""
+        loss = _of_tokens(output.logits, batch.targets)
+        if output.pair_logits_B2 is not None and batch.labels_B is not None:
+            loss = loss + F.cross_entropy(output.pair_logits_B2.float(), batch.labels_B)
+        return loss
+
+
+class LanguageHead(Head):
+    """Which token comes next?
+
+    Args:
+        embedding: The token embedding, whose vectors also score the tokens; None: the head has its own.
+        vocab_size: Tokens V.
+        d_model: Width D of the sequence.
+        smoothing: Share of the target that is spread over all tokens in training (Szegedy et al., 2016).
+    """
+
+    def __init__(self, embedding: nn.Embedding | None, vocab_size: int, d_model: int, smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.linear = nn.Linear(d_model, vocab_size, bias=False) if embedding is None else None
+        self.smoothing = smoothing
+        self._shared = (embedding,)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """``[V, D]``: the vectors that score the tokens."""
+        (embedding,) = self._shared
+        if self.linear is not None:
+            return self.linear.weight
+        assert embedding is not None
+        return embedding.weight
+
+    def scores(self, x_BD: torch.Tensor) -> torch.Tensor:
+        """``[..., D]`` to logits ``[..., V]``."""
+        return F.linear(x_BD, self.weight)
+
+    def forward(self, x_BTD: torch.Tensor, batch: Batch) -> Output:
+        """``logits_MV`` where there is a target, or ``logits_BTV`` where the batch has none."""
+        x_MD = x_BTD if batch.targets_BT is None else x_BTD[batch.targets_BT != NOT_PREDICTED]
+        return Output(logits=self.scores(x_MD))
+
+    def loss(self, output: Output, batch: Batch) -> torch.Tensor:
+        """Cross-entropy of the next tokens; 0 where there is none."""
+        return _of_tokens(output.logits, batch.targets, self.smoothing if self.training else 0.0)
+
+
+def _of_tokens(logits_MV: torch.Tensor, targets_BT: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
+    targets_M = targets_BT[targets_BT != NOT_PREDICTED]
+    total = F.cross_entropy(logits_MV.float(), targets_M, reduction="sum", label_smoothing=smoothing)
+    return total / max(1, len(targets_M))

@@ -1,0 +1,121 @@
+"""Masked language modelling before classification (Devlin et al., 2019): naming hidden tokens of the training texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from pydantic import Field
+from tokenizers import Tokenizer
+
+from danlu.core.artifact import Artifact
+from danlu.core.batch import NOT_PREDICTED, Batch
+from danlu.core.errors import UsageError
+from danlu.core.seeds import Seeds
+from danlu.data.batches import Tokens, collate, in_order
+from danlu.data.pairs import N_MARKS, collate_halves, halves
+from danlu.data.stage import DataConfig, Split, read_split
+from danlu.data.tokenizer import PAD, SpecialTokens, encode
+from danlu.model.base import Model, text_config
+from danlu.model.text import TextModel
+from danlu.train.feed import PlannedFeed
+from danlu.train.loop import TrainConfig
+from danlu.train.masking import hide_tokens
+from danlu.train.prepare import Material, Prepared, kept_seeds, kept_tokenizer, start_module, text_signature
+
+__all__ = ["PretrainConfig", "prepare"]
+
+_SPLITS: tuple[Split, Split] = ("train", "valid")
+_ENDS = frozenset("。！？；…!?;.\n")
+
+
+class PretrainConfig(TrainConfig):
+    """How a model learns from the training texts alone, by naming hidden tokens, before it is shown a label."""
+
+    epochs: int = Field(0, ge=0)
+    """Passes over the training texts; 0 leaves this out."""
+    learning_rate: float = Field(2e-3, gt=0)
+    """The highest learning rate, reached at the end of the warm-up."""
+    hidden: float = Field(0.2, gt=0, lt=1)
+    """Share of the tokens that are asked for."""
+    next_sentence: bool = False
+    """Whether it also learns to tell if the second part of a text follows the first; needs ``model.n_segments=2``."""
+    data: DataConfig | None = None
+    """Other texts to learn from, without labels; null: the training texts."""
+
+
+def prepare(material: Material, held_out: Artifact) -> Prepared:
+    """Get ready to name hidden tokens of texts.
+
+    Args:
+        material: Its dataset has the texts.
+        held_out: The dataset to be trained on later: what is in its test split is not read now either.
+    """
+    config = material.spec.pretrain
+    assert isinstance(config, PretrainConfig)
+    if config.next_sentence and getattr(material.spec.model, "n_segments", 0) < 2:
+        raise UsageError("next-sentence prediction tells two parts apart", advice="set model.n_segments=2")
+    seeds = kept_seeds(material, " pretrain")
+    test = set(read_split(held_out, "test", ["id"]).column("id").to_pylist())
+    train, valid = (_unseen(material.dataset, split, test) for split in _SPLITS)
+    tokenizer = kept_tokenizer(material, lambda: train)
+    signature = text_signature(material, "masked-language-modelling", tokenizer)
+    special = SpecialTokens(signature.mask_token, signature.begin_token, signature.end_token)
+    max_len = text_config(material.spec.model).max_len - (N_MARKS if config.next_sentence else 0)
+    tokens, others = (encode(tokenizer, texts, max_len, special=not config.next_sentence) for texts in (train, valid))
+    module = start_module(material, signature, seeds, tokens)
+    device = next(module.parameters()).device
+
+    def batches(texts: Tokens) -> Callable[[np.ndarray, np.random.Generator], Batch]:
+        cut = halves(texts, _sentence_ends(tokenizer)) if config.next_sentence else None
+
+        def make(rows: np.ndarray, generator: np.random.Generator) -> Batch:
+            batch = collate(texts, rows, PAD) if cut is None else collate_halves(cut, rows, special, generator)
+            marks = (special.begin, special.end)
+            return hide_tokens(batch, config.hidden, special.mask, generator, marks).to(device)
+
+        return make
+
+    in_training, in_validation = batches(tokens), batches(others)
+
+    def evaluate(trained: Model) -> dict[str, float]:
+        return _loss(trained, in_order(others.lengths, config.batch_tokens), in_validation, seeds)
+
+    return Prepared(
+        module=module,
+        feed=PlannedFeed(
+            tokens.lengths, lambda rows, step: in_training(rows, seeds.generator("augment", step)), config, seeds
+        ),
+        seeds=seeds,
+        config=config,
+        evaluate=evaluate,
+        answerer=TextModel(module, tokenizer),
+    )
+
+
+def _unseen(dataset: Artifact, split: Split, test: set[str]) -> list[str]:
+    """The texts of a split that are no test texts."""
+    table = read_split(dataset, split, ["id", "text"])
+    rows = zip(table.column("id").to_pylist(), table.column("text").to_pylist(), strict=True)
+    return [text for number, text in rows if number not in test]
+
+
+def _loss(
+    trained: Model, rows: list[np.ndarray], make: Callable[[np.ndarray, np.random.Generator], Batch], seeds: Seeds
+) -> dict[str, float]:
+    """The mean loss over hidden tokens of the validation texts (and their pairs), the same ones every time."""
+    total, n_asked = 0.0, 0
+    for number, some in enumerate(rows):
+        batch = make(some, seeds.generator("sample", "valid", number))
+        n_here = int((batch.targets != NOT_PREDICTED).sum())
+        total, n_asked = total + float(trained.loss(trained(batch), batch)) * n_here, n_asked + n_here
+    loss = total / max(1, n_asked)
+    return {"score": -loss, "loss": loss}
+
+
+def _sentence_ends(tokenizer: Tokenizer) -> np.ndarray:
+    """Bool [V]: the tokens with which a sentence can end."""
+    ends = np.zeros(tokenizer.get_vocab_size(), dtype=bool)
+    for token, number in tokenizer.get_vocab().items():
+        ends[number] = token[-1:] in _ENDS
+    return ends
