@@ -77,7 +77,7 @@ FAMILY: dict[Task, str] = {
 """A family that does each task."""
 
 DATA: dict[Task, dict[str, Any]] = {
-    "text-classification": {"source": "texts.csv", "columns": {"text": "text", "label": "label"}},
+    "text-classification": {"source": "texts.csv"},
     "image-classification": {"source": "pictures-*", "columns": {"image": "image", "label": "label"}},
     "language-modelling": {"source": "texts.csv", "columns": {"text": "text"}},
     "translation": {"source": "texts.csv", "columns": {"text": "text", "target": "label"}},
@@ -155,11 +155,10 @@ def recipe_text(family: str = "bert", task: Task = "text-classification", **sect
         "data": {**DATA[task], "split": {"valid": 0.2, "test": 0.2}},
         "tokenizer": {"kind": "char", "vocab_size": 340},
         "model": {"family": family, **SIZES[family]},
+        **({"pretrain": {"epochs": 0}} if task == "text-classification" else {}),
         "train": {"epochs": 2, "batch_tokens": 32 if task == "image-classification" else 512},
         "evaluate": {"bootstrap": 100},
     }
-    if task == "text-classification":
-        values["pretrain"] = {"epochs": 0}
     for name, given in sections.items():
         under = values.get(name)
         values[name] = under | given if isinstance(under, dict) else given

@@ -156,7 +156,7 @@ class Job:
             self.workspace,
             recipe=recipe.plain(),
             dataset=dataset,
-            entries=[Entry(models[label], evaluations[label]) for label in models],
+            entries=[Entry(models[label], evaluations[label], label) for label in models],
             comparison=comparison,
             gate=vars(gate),
             plan=vars(plan),

@@ -167,6 +167,10 @@ def _resolved(layers: tuple[Layer, ...], path: Path, workspace: Workspace) -> Lo
         raise UsageError(what, where=str(path), advice=f"set model.family to {' or '.join(able)}")
     derived = _derived(task, family, size) if start is None else _fine_tuned(task, family, read)
     resolved = resolve(schema(task, family), [derived, *layers])
+    pretrain = resolved.config.pretrain
+    if pretrain is not None and pretrain.epochs and "masked-language-modelling" not in FAMILIES[family].tasks:
+        what = f"a {family} is not trained to name hidden tokens"
+        raise UsageError(what, where="pretrain.epochs", advice="set pretrain.epochs=0")
     if start is not None:
         _check_unchanged(read.values["model"], resolved.config.model.plain(), path)
     return Loaded(resolved, base, layers, start, {})
@@ -246,8 +250,9 @@ def json_schema() -> dict[str, Any]:
         config = FAMILIES[family].Config
         if (model := definitions.get(config.__name__)) is not None:
             derived = set.intersection(*(set(size["model"]) for size in config.sizes.values()))
-            model["required"] = [key for key in model["required"] if key not in derived]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "oneOf": branches, "$defs": definitions}
+            model["required"] = [key for key in model["required"] if key not in {*derived, "family"}]
+            model["anyOf"] = [{"required": ["family"]}, {"required": ["from"]}]  # a checkpoint says what it is
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "anyOf": branches, "$defs": definitions}
 
 
 def _derived(task: Task, family: str, size: str) -> Layer:

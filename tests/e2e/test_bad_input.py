@@ -157,7 +157,8 @@ def test_a_value_that_makes_no_sense(danlu, recipe, word, what):
 
 
 def test_a_model_that_does_not_exist_is_named_before_anything_is_trained(danlu, refused, recipe):
-    words = {"code": 2, "what": "unknown model family 'tfidf'", "advice": "did you mean 'tfidf-lr'?"}
+    what = "no model for text-classification is called 'tfidf'"
+    words = {"code": 2, "what": what, "advice": "did you mean 'tfidf-lr'?"}
     refused("run", recipe, "evaluate.baselines=[tfidf]", where="evaluate.baselines", **words)
     refused("run", recipe, "ensemble=[tfidf]", where="ensemble", **words)
     own = {"code": 2, "what": "bert would be compared with itself", "advice": "put another family first"}
@@ -189,13 +190,17 @@ def test_a_learning_rate_of_a_million(danlu, refused, recipe):
     assert [name for name in danlu.files() if "/checkpoints/step-" in name]
 
 
+DISK = 260
+"""Kilobytes: room for the dataset and for two checkpoints, not for three."""
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "workspace"
     disk.mkdir()
     if os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("only root may mount a small disk")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=160k", "none", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}k", "none", str(disk)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting is not allowed here")
     try:
@@ -219,11 +224,11 @@ def test_a_full_disk_while_saving(danlu, refused, recipe, small_disk):
 def test_a_full_disk_at_any_point_is_told_clearly(danlu, recipe, small_disk, kilobytes):
     """What does not fit differs with the room there is: a folder, the dataset, the tokenizer, a checkpoint."""
     if kilobytes:
-        (small_disk / "ballast").write_bytes(b"x" * (160 - kilobytes) * 1024)
+        (small_disk / "ballast").write_bytes(b"x" * (DISK - kilobytes) * 1024)
     else:
         (small_disk / "ballast").touch()
         with pytest.raises(OSError, match="No space left"):
-            (small_disk / "ballast").write_bytes(b"x" * 200 * 1024)
+            (small_disk / "ballast").write_bytes(b"x" * (DISK + 40) * 1024)
     said = danlu("train", recipe, "--json")
     assert said.code == 1, said.err
     assert "could not write" in said.json["error"]
@@ -309,11 +314,13 @@ def test_a_folder_that_belongs_to_somebody_else(danlu, refused, recipe):
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        ("", "model.family is missing"),
+        ("", "task is missing"),
+        ("danlu: 1\ntask: text-classification\n", "model.family is missing"),
         ("- a\n", "a recipe is a mapping"),
         ("a: [1\n", "not valid YAML"),
-        ("danlu: 1\nmodel: {family: brt}\n", "unknown model family 'brt'"),
-        ("danlu: 2\nmodel: {family: bert}\n", "name is missing"),
+        ("danlu: 1\ntask: text-classification\nmodel: {family: brt}\n", "model.family is unknown: 'brt'"),
+        ("danlu: 1\ntask: cooking\nmodel: {family: bert}\n", "task is unknown: 'cooking'"),
+        ("danlu: 2\ntask: text-classification\nmodel: {family: bert}\n", "name is missing"),
     ],
 )
 def test_a_recipe_that_is_none(danlu, tmp_path, content, what):

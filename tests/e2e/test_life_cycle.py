@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from small import made_up, recipe_text, write_csv
+from danlu.model.families import FAMILIES
+from danlu.train.baseline import BASELINES
+from danlu.train.tasks import TRAINING
+from small import FAMILY, made_up, recipe_text, write_csv, write_source
 
 VERBS_TO_ASK = ("data", "plan", "train", "run")
 
@@ -73,6 +76,42 @@ def test_the_whole_life_cycle(danlu, recipe):
     assert danlu("compare", "tiny-gru@latest", "tiny-bert@latest").code == 0
 
 
+OTHERS = sorted(set(TRAINING) - {"text-classification"})
+METRICS = {
+    "image-classification": "accuracy",
+    "language-modelling": "bits_per_character",
+    "translation": "chrf",
+}
+
+
+@pytest.mark.parametrize("task", OTHERS)
+def test_the_whole_life_cycle_of_every_other_task(danlu, tmp_path, task):
+    write_source(tmp_path, task)
+    (tmp_path / "tiny.yaml").write_text(recipe_text(FAMILY[task], task))
+    said = danlu("run", tmp_path / "tiny.yaml", "--json")
+    assert said.code in (0, 3), said.err
+    found = said.json
+    simple = next(label for label, baseline in BASELINES.items() if baseline.task == task)
+    assert set(found["metrics"]) == {FAMILY[task], simple}
+    values = {label: metrics[METRICS[task]]["value"] for label, metrics in found["metrics"].items()}
+    assert found["gate"]["metric"] == METRICS[task]
+    assert found["gate"]["difference"] == pytest.approx(values[FAMILY[task]] - values[simple], abs=1e-6)
+    lower_is_better = task == "language-modelling"
+    assert (found["gate"]["verdict"] == "better") == found["gate"]["passed"] == (said.code == 0)
+    if found["gate"]["verdict"] != "no difference shown":
+        assert (found["gate"]["verdict"] == "better") == ((found["gate"]["difference"] < 0) == lower_is_better)
+    assert Path(found["report"]).read_text(encoding="utf-8").startswith("<!doctype html>")
+    again = danlu("run", tmp_path / "tiny.yaml")
+    assert again.code == said.code
+    assert again.err.count("is there already") >= 1 + 2 + 2 + 1
+    evaluation = danlu("eval", "tiny@latest", "bootstrap=200", "--json").json
+    assert evaluation["metrics"][METRICS[task]]["value"] == values[FAMILY[task]]
+    compared = danlu("compare", f"tiny-{simple}@latest", "tiny@latest", "--json").json
+    assert compared["models"][0]["verdict"] == found["gate"]["verdict"]
+    for words in (["plan", tmp_path / "tiny.yaml"], ["data", tmp_path / "tiny.yaml"], ["log"]):
+        assert danlu(*words).code == 0
+
+
 def test_another_name_for_the_same_work_can_be_asked_by_that_name(danlu, recipe):
     assert danlu("train", recipe, "ensemble=[]", "pretrain.epochs=0", "train.epochs=1").code == 0
     renamed = danlu("train", recipe, "ensemble=[]", "pretrain.epochs=0", "train.epochs=1", "name=other")
@@ -116,15 +155,17 @@ def line_of(path: Path, word: str) -> int:
 def test_the_schema_knows_every_key_and_asks_for_no_more_than_is_needed(danlu):
     schema = danlu("config", "schema", "--json").json
     assert json.loads(danlu("config", "schema").out) == schema
-    families = {}
-    for branch in schema["oneOf"]:
+    pairs = set()
+    for branch in schema["anyOf"]:
         assert set(branch["required"]) == {"danlu", "name", "task", "data", "model"}
         assert branch["additionalProperties"] is False
         model = at(schema, branch["properties"]["model"])
-        assert "family" in model["required"]
-        assert set(model["required"]) <= {"family"}  # the size derives the rest
-        families[model["properties"]["family"]["const"]] = model
-    assert set(families) == {"bert", "gru"}
+        assert model["required"] == []  # the size, or a checkpoint, derives the rest
+        assert model["anyOf"] == [{"required": ["family"]}, {"required": ["from"]}]
+        pairs.add((branch["properties"]["task"]["const"], model["properties"]["family"]["const"]))
+    assert pairs == {
+        (task, family) for task in TRAINING for family in FAMILIES.names() if task in FAMILIES[family].tasks
+    }
     for reference in re.findall(r'"\$ref": "#/\$defs/(\w+)"', json.dumps(schema)):
         assert reference in schema["$defs"]
     undescribed = [

@@ -18,7 +18,7 @@ VERBS = {
     "plan": ["recipe", "overrides"],
     "eval": ["model", "overrides"],
     "compare": ["models"],
-    "predict": ["model", "texts"],
+    "predict": ["model", "texts", "--decode"],
     "log": [],
     "config": ["what", "recipe", "overrides"],
     "doctor": [],

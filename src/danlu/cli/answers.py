@@ -13,7 +13,7 @@ from rich.table import Table
 
 from danlu.cli.verb import Answer
 from danlu.core.artifact import Artifact
-from danlu.core.config import leaves
+from danlu.core.config import Layer, leaves
 from danlu.core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -58,6 +58,9 @@ _BOARDS = {
     "translation": ("chrf", "bleu", "exact_match", "placeholders_kept"),
 }
 """The metrics on a task's leaderboard."""
+
+_WRITING = {"max_new_tokens": 100, "temperature": 0.8, "top_p": 0.95}
+"""How a text is continued unless something else is asked for."""
 
 _REFUSED = 3
 _ENOUGH_TO_TRY = 8
@@ -165,23 +168,56 @@ def compared(comparison: Artifact) -> Answer:
     return Answer({"comparison": str(comparison.path), **facts}, Group(table, f"\ncomparison  {comparison.path}"))
 
 
-def predicted(texts: Sequence[str], predictor: Predictor) -> Answer:
-    """The likeliest class of each text, with the probability of every class."""
+def predicted(asked: Sequence[str], predictor: Predictor, decode: Sequence[str]) -> Answer:
+    """What the model answers to each text or picture.
+
+    Raises:
+        UsageError: The task writes no text, so that there is nothing to decode; or a value for decoding is wrong.
+        DataError: A picture cannot be read, or has another size.
+    """
+    from danlu.core.config import read_overrides, resolve
+    from danlu.core.errors import UsageError
+    from danlu.model.decode import DecodeConfig
+
+    found: list[dict[str, Any]]
+    columns: tuple[str, ...]
     started = time.perf_counter()
-    probabilities = predictor.predict_proba(texts)
+    if predictor.task == "language-modelling":
+        config = resolve(DecodeConfig, [Layer(_WRITING, {}), read_overrides(decode)]).config
+        found = [{"text": text, "continuation": more} for text, more in
+                 zip(asked, predictor.write(asked, config), strict=True)]  # fmt: skip
+        columns = ("text", "continuation")
+    elif decode:
+        raise UsageError("this model writes no text of its own", where="--decode", advice="leave --decode out")
+    elif predictor.task == "translation":
+        found = [{"text": text, "translation": said} for text, said in
+                 zip(asked, predictor.translate(asked), strict=True)]  # fmt: skip
+        columns = ("translation", "text")
+    else:
+        found = _classified(asked, predictor)
+        columns = ("label", "probability", "text")
     milliseconds = (time.perf_counter() - started) * 1000
-    found: list[dict[str, Any]] = [
+    table = _table(*columns)
+    for answer in found:
+        shown = answer | ({"probability": f"{max(answer['probabilities'].values()):.3f}"} if "label" in answer else {})
+        table.add_row(*(str(shown[column]) for column in columns))
+    return Answer({"predictions": found, "milliseconds": round(milliseconds, 3)}, table)
+
+
+def _classified(asked: Sequence[str], predictor: Predictor) -> list[dict[str, Any]]:
+    """The likeliest class of each text or picture, with the probability of every class."""
+    if predictor.task == "image-classification":
+        probabilities = predictor.image_proba(predictor.open_images([Path(path) for path in asked]))
+    else:
+        probabilities = predictor.predict_proba(asked)
+    return [
         {
             "text": text,
             "label": predictor.classes[int(row.argmax())],
             "probabilities": {name: round(float(p), 6) for name, p in zip(predictor.classes, row, strict=True)},
         }
-        for text, row in zip(texts, probabilities, strict=True)
+        for text, row in zip(asked, probabilities, strict=True)
     ]
-    table = _table("label", "probability", "text")
-    for answer, row in zip(found, probabilities, strict=True):
-        table.add_row(answer["label"], f"{row.max():.3f}", answer["text"])
-    return Answer({"predictions": found, "milliseconds": round(milliseconds, 3)}, table)
 
 
 def logged(workspace: Workspace) -> Answer:

@@ -81,9 +81,14 @@ def compare(
 def predict(
     call: Call,
     model: Model,
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts; none reads them from stdin, one a line.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts, or files of pictures; none reads them from stdin, one a line.")
+    ] = None,
+    decode: Annotated[
+        list[str] | None, typer.Option(help="How text is written, e.g. temperature=0.7; may come again.", metavar="K=V")
+    ] = None,
 ) -> Answer:
-    """Answer texts."""
+    """Answer texts or pictures; continue them, or translate them."""
     from danlu.cli import answers
     from danlu.model.predictor import load_predictor
 
@@ -97,7 +102,7 @@ def predict(
             where="stdin" if not texts else "command line",
             advice="convert it first: iconv -f GB18030 -t UTF-8",
         ) from error
-    return answers.predicted(asked, predictor)
+    return answers.predicted(asked, predictor, decode or [])
 
 
 @verb

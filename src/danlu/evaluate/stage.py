@@ -13,16 +13,23 @@ from danlu.core.files import digest_of, write_json
 from danlu.core.progress import Progress
 from danlu.core.workspace import Workspace
 from danlu.data.images import png_address
-from danlu.data.stage import image_size, read_split, require_split
+from danlu.data.stage import image_size, iterate_split, read_split, require_split
 from danlu.evaluate.asking import predict_split
 from danlu.evaluate.comparison import compare_with_baseline
 from danlu.evaluate.config import EvaluateConfig
 from danlu.evaluate.intervals import observed
 from danlu.evaluate.metrics import class_statistic
 from danlu.evaluate.tasks import TASKS, Task
-from danlu.model.predictor import load_predictor
+from danlu.model.decode import DecodeConfig
+from danlu.model.predictor import Predictor, load_predictor
 
 __all__ = ["compare_models", "evaluate_model", "validation_scores"]
+
+_SAMPLES = 8
+"""Texts whose beginning a language model goes on with, for people to read."""
+_PROMPT = 12
+"""Characters of such a beginning."""
+_WRITING = DecodeConfig(max_new_tokens=60, temperature=0.8, top_p=0.95)
 
 
 def validation_scores(label_B: np.ndarray, probabilities_BN: np.ndarray) -> dict[str, float]:
@@ -72,6 +79,8 @@ def evaluate_model(
         facts = judged.evaluate(path, config, _generator(dataset))
         facts |= {"task": predictor.task, "primary": judged.primary, "family": predictor.family, "alone_ms": alone}
         _add_records(facts, dataset)
+        if predictor.task == "language-modelling":
+            facts["samples"] = _samples(predictor, dataset)
         write_json(draft.folder / "evaluation.json", facts)
     return draft.artifact
 
@@ -123,6 +132,17 @@ def compare_models(
 def _generator(dataset: Artifact) -> np.random.Generator:
     """The resampling of a dataset: the same answers on the same test split have the same intervals every time."""
     return np.random.default_rng(int(dataset.digest[:16], 16))
+
+
+def _samples(predictor: Predictor, dataset: Artifact) -> list[dict[str, str]]:
+    """Beginnings of test texts as the model goes on with them, beside how they went on."""
+    texts = next(iterate_split(dataset, "test", ["text"], _SAMPLES)).column("text").to_pylist()
+    prompts = [text[: max(1, min(_PROMPT, len(text) // 2))] for text in texts]
+    continuations = predictor.write(prompts, _WRITING)
+    return [
+        {"prompt": prompt, "continuation": continuation, "true": text[len(prompt) :]}
+        for prompt, continuation, text in zip(prompts, continuations, texts, strict=True)
+    ]
 
 
 def _add_records(facts: dict[str, Any], dataset: Artifact) -> None:

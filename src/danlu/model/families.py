@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
 from danlu.core.table import Table
+
+if TYPE_CHECKING:
+    from danlu.model.decode import DecodeConfig
 
 __all__ = [
     "ENSEMBLE",
@@ -114,6 +117,10 @@ class LanguageModel(Answerer, Protocol):
 
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
         """int64 [n]: tokens of each text as the model cuts it, its end included."""
+        ...
+
+    def write(self, prompts: Sequence[str], config: DecodeConfig) -> list[str]:
+        """What comes after each prompt."""
         ...
 
 

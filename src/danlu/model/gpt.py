@@ -86,16 +86,16 @@ class GptConfig(TextConfig):
 
     sizes: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {
         "tiny": {
-            "model": {"d_model": 256, "n_layers": 4, "n_heads": 4, "d_ff": 704},
-            "train": {"epochs": 1, "learning_rate": 3e-3, "batch_tokens": 4096},
+            "model": {"d_model": 192, "n_layers": 3, "n_heads": 4, "d_ff": 512},
+            "train": {"epochs": 1, "optimizer": "muon", "learning_rate": 3e-3, "batch_tokens": 1024},
         },
         "small": {
             "model": {"d_model": 512, "n_layers": 8, "n_heads": 8, "d_ff": 1408},
-            "train": {"epochs": 3, "learning_rate": 1e-3, "batch_tokens": 16384},
+            "train": {"epochs": 3, "optimizer": "muon", "learning_rate": 2e-3, "batch_tokens": 8192},
         },
         "base": {
             "model": {"d_model": 768, "n_layers": 12, "n_heads": 12, "d_ff": 2048, "max_len": 1024},
-            "train": {"epochs": 3, "learning_rate": 6e-4, "batch_tokens": 65536},
+            "train": {"epochs": 3, "optimizer": "muon", "learning_rate": 1e-3, "batch_tokens": 65536},
         },
     }
 

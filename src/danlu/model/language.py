@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,6 +14,8 @@ from danlu.core.batch import NOT_PREDICTED
 from danlu.data.batches import in_order
 from danlu.data.sequences import collate_windows, windows
 from danlu.data.tokenizer import encode
+from danlu.model.base import Generative
+from danlu.model.decode import DecodeConfig, generate, prompt_batch
 from danlu.model.text import TextModel
 
 __all__ = ["NeuralLanguageModel"]
@@ -44,6 +48,24 @@ class NeuralLanguageModel(TextModel):
                 nats_B = torch.zeros(len(rows), dtype=torch.float64, device=device).index_add_(0, owner_M, nats_M)
                 np.add.at(total, found.texts[rows], nats_B.numpy(force=True))
         return total
+
+    def write(self, prompts: Sequence[str], config: DecodeConfig) -> list[str]:
+        """What comes after each prompt.
+
+        Args:
+            prompts: Beginnings of texts; an empty one lets the model begin by itself.
+            config: How tokens are chosen.
+
+        Raises:
+            UsageError: A prompt is longer than the model can see.
+        """
+        tokens = encode(self.tokenizer, prompts, None, special=False)
+        begun = [
+            [self.special.begin, *tokens.ids[start:end].tolist()] for start, end in pairwise(tokens.offsets.tolist())
+        ]
+        model = cast("Generative", self.module.eval())
+        batch = prompt_batch(begun, self.special.begin)
+        return [each.text for each in generate(model, self.tokenizer, batch, config, [self.special.end])]
 
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
         """int64 [n]: tokens of each text, its end included."""

@@ -51,17 +51,23 @@ def load_module(folder: Path) -> Model:
     return module
 
 
-def load_backbone(module: Model, folder: Path) -> None:
-    """Set every weight of a module, its head's aside, from a saved module of the same config.
+def load_backbone(module: Model, folder: Path) -> tuple[str, ...]:
+    """Set every weight of a module from a saved module of the same config, its head's only if it did the same task.
+
+    Returns:
+        The parameters that were not set.
 
     Raises:
         CorruptError: The file is damaged, or its tensors do not fit.
     """
     path = folder / "model.safetensors"
     try:
-        tensors = {name: tensor for name, tensor in load_file(path).items() if not name.startswith("head.")}
+        signature = TypeAdapter(Signature).validate_python(read_json(folder / "signature.json"))
+        other = () if signature == module.signature else ("head.",)
+        tensors = {name: tensor for name, tensor in load_file(path).items() if not name.startswith(other)}
         missing, unexpected = module.load_state_dict(tensors, strict=False)
-    except (RuntimeError, OSError, SafetensorError) as error:
+    except (RuntimeError, OSError, ValidationError, SafetensorError) as error:
         raise CorruptError(f"cannot start from these weights: {error}", where=str(path)) from error
-    if wrong := [*unexpected, *(name for name in missing if not name.startswith("head."))]:
+    if wrong := [*unexpected, *(name for name in missing if not name.startswith(other))]:
         raise CorruptError(f"cannot start from these weights: {wrong[0]} does not fit", where=str(path))
+    return tuple(missing)

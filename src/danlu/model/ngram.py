@@ -23,6 +23,7 @@ from safetensors.numpy import load_file, save
 from danlu.core.config import Config
 from danlu.core.errors import CorruptError, DataError
 from danlu.core.files import read_json, write_atomic, write_json
+from danlu.model.decode import DecodeConfig
 
 __all__ = ["NgramConfig", "NgramModel"]
 
@@ -161,6 +162,18 @@ class NgramModel:
         nats_P[begins_B] = 0
         rows_P = np.repeat(np.arange(len(texts)), _lengths(texts))
         return _sums(rows_P, nats_P, len(texts))
+
+    def write(self, prompts: Sequence[str], config: DecodeConfig) -> list[str]:
+        """What comes after each prompt, drawn as the model says.
+
+        Args:
+            prompts: Beginnings of texts.
+            config: Its ``max_new_tokens`` counts characters; its ``seed`` is used; the temperature is 1.
+        """
+        return [
+            self.generate(prompt, config.max_new_tokens, np.random.default_rng([config.seed, row]))
+            for row, prompt in enumerate(prompts)
+        ]
 
     def count_tokens(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """int64 [n]: characters of each text, and its end."""

@@ -19,6 +19,7 @@ from danlu.core.errors import CorruptError
 from danlu.core.files import read_json, write_json
 from danlu.data.clean import CleanConfig, standard_texts
 from danlu.data.images import standard_image
+from danlu.model.decode import DecodeConfig
 from danlu.model.families import Answerer, Classifier, ImageClassifier, LanguageModel, Translator, answerer_class
 
 __all__ = ["Predictor", "load_predictor"]
@@ -64,6 +65,10 @@ class Predictor:
     def nats(self, texts: Sequence[str]) -> np.ndarray:
         """float64 [n]: minus the log-likelihood of each text and its end."""
         return cast("LanguageModel", self.answerer).nats(standard_texts(texts, self.clean))
+
+    def write(self, prompts: Sequence[str], config: DecodeConfig) -> list[str]:
+        """What comes after each prompt, prepared as the training texts were."""
+        return cast("LanguageModel", self.answerer).write(standard_texts(prompts, self.clean), config)
 
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
         """int64 [n]: what each text is read as, its end included."""

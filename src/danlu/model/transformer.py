@@ -67,7 +67,7 @@ class TransformerConfig(TextConfig):
     sizes: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {
         "tiny": {
             "model": {"d_model": 256, "n_layers": 3, "n_decoder_layers": 3, "n_heads": 4, "d_ff": 768},
-            "train": {"epochs": 12, "learning_rate": 1e-3, "batch_tokens": 4096},
+            "train": {"epochs": 12, "optimizer": "muon", "learning_rate": 2e-3, "batch_tokens": 2048},
         },
         "small": {
             "model": {"d_model": 384, "n_layers": 6, "n_decoder_layers": 6, "n_heads": 6, "d_ff": 1536},

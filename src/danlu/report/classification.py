@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from danlu.report.facts import Facts
+from danlu.report.kinds import PICTURE, TEXT
 from danlu.report.metrics import metrics
 from danlu.report.pictures import MANY_CLASSES, confusion, reliability
 from danlu.report.slices import length_forest, length_slices, span
@@ -26,12 +27,11 @@ _LISTED = 10
 """The most frequent confusions that are named where there are many classes."""
 
 
-def _pictures(facts: Facts) -> dict[str, Markup]:
+def _mistakes(facts: Facts) -> dict[str, Markup]:
     evaluation = facts.ours.evaluation
     return {
         "confusion": confusion(evaluation["confusion"], evaluation["class_names"]),
         "reliability": reliability(evaluation["calibration"]["bins"]),
-        **length_forest(facts, "accuracy"),
     }
 
 
@@ -150,15 +150,16 @@ def _gain(facts: Facts) -> str:
     return points(facts.gate["difference"]).lstrip("+")
 
 
-_TEXT, _PICTURE = Noun("text", "texts", "条", "文本"), Noun("picture", "pictures", "张", "图片")
-
 TEXTS = TaskReport(
     page="classification.html",
     card="classification.md",
-    noun=_TEXT,
+    noun=TEXT,
     metrics=metrics("macro_f1", "accuracy", "auroc", "ece"),
     better=("The model beats the simple baseline by {d} points", "模型比简单基线高 {d} 个百分点"),
-    alone=("The model reaches a macro F1 of {v}; nothing was compared with it", "模型的宏平均 F1 为 {v}，未与任何模型比较"),
+    alone=(
+        "The model reaches a macro F1 of {v}; nothing was compared with it",
+        "模型的宏平均 F1 为 {v}，未与任何模型比较",
+    ),
     scored=("The {metric} of {m} on {n} is <b>{v}</b> {ci}", "{m} 在 {n}上的{metric}为 <b>{v}</b> {ci}"),
     answers=t("answers one text", "回答一条文本"),
     once=t("one answer", "回答一条"),
@@ -169,21 +170,22 @@ TEXTS = TaskReport(
     gain=_gain,
     curve=Curve(name=t("macro F1", "宏平均 F1"), key="score", sign=1, write=percent, best=t("best", "最高")),
     read=t("tokens read", "读过的词元"),
-    pictures=_pictures,
+    pictures=lambda facts: _mistakes(facts) | length_forest(facts, "accuracy"),
     more=_more,
-    rules=(_calibrated, _sure_mistakes, _weak_slice, partial(_balanced_for, _TEXT)),
+    rules=(_calibrated, _sure_mistakes, _weak_slice, partial(_balanced_for, TEXT)),
     prompt=_prompt,
 )
 
 PICTURES = replace(
     TEXTS,
     page="image-classification.html",
-    noun=_PICTURE,
+    noun=PICTURE,
     answers=t("names one picture", "识别一张图片"),
     once=t("one picture", "识别一张"),
     ask=(t("Show it a picture", "让模型看一张图"), TEXTS.ask[1]),
     read=t("pictures read", "读过的图片"),
+    pictures=_mistakes,
     more=_shown_pictures,
-    rules=(_calibrated, _sure_mistakes, partial(_balanced_for, _PICTURE)),
+    rules=(_calibrated, _sure_mistakes, partial(_balanced_for, PICTURE)),
     prompt=lambda _facts: "picture.png",
 )

@@ -17,10 +17,15 @@ __all__ = ["Entry", "Facts", "ModelFacts", "gather"]
 
 @dataclass(frozen=True)
 class Entry:
-    """A model and its evaluation on the test split."""
+    """A model and its evaluation on the test split.
+
+    Attributes:
+        label: What the comparison calls it; empty: its family.
+    """
 
     model: Artifact
     evaluation: Artifact
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class ModelFacts:
     """One column of the leaderboard.
 
     Attributes:
-        label: The family, by which the comparison calls it.
+        label: What the comparison calls it: its family, or the name of a variant.
         ours: Whether it is the recipe's own model.
         model: Its artifact.
         evaluation: ``evaluation.json``.
@@ -84,8 +89,8 @@ class Facts:
         recipe: Its resolved values.
         base: The folder that shown paths start from: where the workspace lies.
         models: The recipe's own first.
-        few_shot: How good each model is after so many examples of each class: label -> examples -> ``value low high n``;
-            the recipe's own first, the baseline last. Often there is none.
+        few_shot: How good each model is after so many examples of each class: label -> examples ->
+            ``value low high n``; the recipe's own first, the baseline last. Often there is none.
         gate: The gate's decision.
         plan: What was predicted before training.
     """
@@ -163,7 +168,7 @@ def gather(
     models = []
     for index, entry in enumerate(entries):
         evaluation = entry.evaluation.json("evaluation.json")
-        label = evaluation["family"]
+        label = entry.label or evaluation["family"]
         models.append(
             ModelFacts(
                 label=label,
@@ -182,9 +187,7 @@ def gather(
     return Facts(name, recipe, base, dataset, summary, models, comparison, few_shot, gate, plan)
 
 
-def _few_shot(
-    points: Sequence[Mapping[str, Any]], ours: str, baseline: str
-) -> dict[str, dict[int, Mapping[str, Any]]]:
+def _few_shot(points: Sequence[Mapping[str, Any]], ours: str, baseline: str) -> dict[str, dict[int, Mapping[str, Any]]]:
     labels = dict.fromkeys(str(point["label"]) for point in points)
     ordered = sorted(labels, key=lambda label: (label == baseline, label != ours))
     return {label: {point["shots"]: point for point in points if point["label"] == label} for label in ordered}

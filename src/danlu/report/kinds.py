@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from danlu.report.words import Noun, Text, t
 
-__all__ = ["PAIRS", "PICTURES", "TEXTS", "Kind", "kind_of"]
+__all__ = ["PAIRS", "PICTURE", "PICTURES", "TEXT", "TEXTS", "Kind", "kind_of"]
+
+TEXT = Noun("text", "texts", "条", "文本")
+PICTURE = Noun("picture", "pictures", "张", "图片")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +31,7 @@ TEXTS = Kind(
         "Texts that say the same are kept once, and none of them stands on both sides of a split.",
         "内容相同的文本只保留一份，绝不跨越划分。",
     ),
-    noun=Noun("text", "texts", "条", "文本"),
+    noun=TEXT,
 )
 PAIRS = Kind(
     kept_once=t(
@@ -43,7 +46,7 @@ PICTURES = Kind(
         "Pictures that are the same pixel by pixel are kept once, and none of them stands on both sides of a split.",
         "逐像素相同的图片只保留一份，绝不跨越划分。",
     ),
-    noun=Noun("picture", "pictures", "张", "图片"),
+    noun=PICTURE,
 )
 
 

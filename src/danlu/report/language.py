@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from danlu.report.facts import Facts
+from danlu.report.kinds import TEXT
 from danlu.report.metrics import metrics
 from danlu.report.slices import length_forest, length_slices, span
 from danlu.report.task import Advice, Curve, TaskReport
-from danlu.report.words import Noun, code, decimal, integer, percent, t, typed
+from danlu.report.words import code, decimal, integer, percent, t, typed
 
 __all__ = ["LANGUAGE_MODELLING"]
 
@@ -89,7 +90,7 @@ def _prompt(facts: Facts) -> str:
 LANGUAGE_MODELLING = TaskReport(
     page="language-modelling.html",
     card="language-modelling.md",
-    noun=Noun("text", "texts", "条", "文本"),
+    noun=TEXT,
     metrics=metrics(_BITS, "perplexity_per_token"),
     better=("The model needs {d} fewer bits than the simple baseline", "模型所需的比特比简单基线少 {d}"),
     alone=(

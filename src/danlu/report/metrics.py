@@ -46,8 +46,7 @@ class Metric:
 
 
 _POINTS = t("points", "个百分点")
-_OF_CHRF = t("chrF", "chrF 分")
-_OF_BLEU = t("BLEU", "BLEU 分")
+_CHRF, _BLEU = t("chrF", "chrF"), t("BLEU", "BLEU")
 _BITS = t("bits", "比特")
 _one, _plus_one = partial(decimal, digits=1), partial(signed, digits=1)
 
@@ -77,9 +76,9 @@ METRICS = {
         higher_is_better=False,
         remark=t("not comparable where tokens differ", "词元不同则不可比"),
     ),
-    "chrf": Metric(name=t("chrF", "chrF 分"), write=_one, delta=_plus_one, unit=_OF_CHRF, wide=2.0),
-    "bleu": Metric(name=t("BLEU", "BLEU 分"), write=_one, delta=_plus_one, unit=_OF_BLEU, wide=2.0),
-    "exact_match": Metric(name=t("exactly the reference", "与参考译文完全一致"), write=percent, delta=points, unit=_POINTS),
+    "chrf": Metric(name=_CHRF, write=_one, delta=_plus_one, unit=_CHRF, wide=2.0),
+    "bleu": Metric(name=_BLEU, write=_one, delta=_plus_one, unit=_BLEU, wide=2.0),
+    "exact_match": Metric(name=t("exactly as the human", "与人工译文一致"), write=percent, delta=points, unit=_POINTS),
     "placeholders_kept": Metric(
         name=t("placeholders kept", "占位符保留"),
         write=percent,
@@ -87,7 +86,7 @@ METRICS = {
         unit=_POINTS,
         remark=t("of the sentences that have any", "仅计含占位符的句子"),
     ),
-}  # fmt: skip
+}
 
 
 def metrics(*names: str) -> dict[str, Metric]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -98,6 +99,12 @@ def _reasons(dropped: Mapping[str, int]) -> Text:
 
 
 def _render(template: str, **values: Any) -> str:
+    return str(_environment().get_template(template).render(values))
+
+
+@cache
+def _environment() -> Environment:
+    """The templates, each compiled once."""
     environment = Environment(
         loader=PackageLoader("danlu.report"),
         autoescape=select_autoescape(("html",)),  # Markdown is escaped value by value
@@ -110,7 +117,7 @@ def _render(template: str, **values: Any) -> str:
     environment.globals |= {name: getattr(terms, name) for name in terms.__all__}
     environment.globals["excerpt"] = _excerpt
     environment.filters["md"] = words.unmarked
-    return str(environment.get_template(template).render(values))
+    return environment
 
 
 def _excerpt(text: str, n_chars: int = _LONGEST_SHOWN) -> str:

@@ -137,7 +137,7 @@ def _curves(
 ) -> Markup:
     left, right, top, bottom = 44.0, _WIDTH - 12.0, 24.0, 210.0
     values = [value for _, _, points in series for _, value in points] + ([] if baseline is None else [baseline])
-    last = max(step for _, _, points in series for step, _ in points)
+    last = max([best_step, *(step for _, _, points in series for step, _ in points)])
     low, high = min(values), max(values)
     margin = 0.08 * ((high - low) or 0.01)
     x, y = Linear(0, last, left, right), Linear(low - margin, high + margin, bottom, top)

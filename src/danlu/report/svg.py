@@ -10,7 +10,20 @@ from markupsafe import Markup
 
 from danlu.report.words import Text
 
-__all__ = ["Linear", "circle", "clip", "join", "line", "n_columns", "path", "picture", "polyline", "rect", "text", "ticks"]
+__all__ = [
+    "Linear",
+    "circle",
+    "clip",
+    "join",
+    "line",
+    "n_columns",
+    "path",
+    "picture",
+    "polyline",
+    "rect",
+    "text",
+    "ticks",
+]
 
 WIDE = "ᄀ"
 """Characters from here on (Hangul, Chinese, Japanese, full-width) take two columns."""

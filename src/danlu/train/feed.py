@@ -34,12 +34,15 @@ class PlannedFeed:
         self._plan: list[np.ndarray] = []
         evaluate_after: set[int] = set()
         for epoch in range(config.epochs):
-            batches = shuffled(longest, config.batch_tokens, seeds.generator("order", epoch))
+            room = None if config.max_steps is None else config.max_steps - len(self._plan)
+            if room == 0:
+                break
+            batches = shuffled(longest, config.batch_tokens, seeds.generator("order", epoch))[:room]
             for part in range(1, config.evaluations_per_epoch + 1):
                 evaluate_after.add(len(self._plan) + len(batches) * part // config.evaluations_per_epoch)
             self._plan += batches
         self.n_steps = len(self._plan)
-        self.n_tokens = int(lengths.sum()) * config.epochs
+        self.n_tokens = sum(int(self._lengths_nK[rows].sum()) for rows in self._plan)
         self.evaluate_after = frozenset(evaluate_after - {0})
 
     def rows(self, step: int) -> np.ndarray:

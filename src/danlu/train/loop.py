@@ -37,6 +37,8 @@ class TrainConfig(OptimizerConfig):
 
     epochs: int = Field(8, ge=1)
     """Passes over the training records."""
+    max_steps: int | None = Field(None, ge=1)
+    """Stop after so many steps, the learning rate being at its end by then; null: after the epochs."""
     batch_tokens: int = Field(2048, ge=1)
     """The most tokens in a batch, padding included; a picture counts as one."""
     clip_norm: float = Field(1.0, gt=0)
@@ -44,9 +46,9 @@ class TrainConfig(OptimizerConfig):
     patience: int = Field(3, ge=1)
     """Stop after so many evaluations in a row without a better score."""
     evaluations_per_epoch: int = Field(1, ge=1)
-    """How often in an epoch the model is evaluated on the validation split."""
+    """How often in an epoch, or in what ``max_steps`` leaves of it, the model is evaluated on the validation split."""
     adapt: AdaptConfig = AdaptConfig()
-    """What is trained of a model that starts from a checkpoint."""
+    """Which weights are trained, where the model starts from a checkpoint."""
     checkpoint_seconds: float = Field(60.0, ge=0)
     """Longest time between two checkpoints; one is also written before every evaluation."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from danlu.core.artifact import Artifact
 from danlu.core.config import Config
 from danlu.core.errors import UsageError
+from danlu.core.progress import Progress, Silent
 from danlu.core.seeds import Seeds
 from danlu.data.batches import Tokens
 from danlu.data.stage import require_split
@@ -42,6 +43,9 @@ __all__ = [
     "start_module",
     "text_signature",
 ]
+
+_SHOWN = 4
+"""Names of tensors that are told."""
 
 Score = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 """Labels [n] and probabilities [n, N] of the validation split to metrics; ``"score"`` picks the best weights."""
@@ -105,6 +109,7 @@ class Material:
         folder: The run's folder, where seeds and tokenizer are kept from one process to the next; None keeps nothing.
         start: A folder with the weights and the tokenizer to start from; None starts from drawn weights.
         score: Judges a classifier on the validation split.
+        progress: Told what did not come from the weights to start from.
     """
 
     dataset: Artifact
@@ -112,6 +117,7 @@ class Material:
     folder: Path | None
     start: Path | None
     score: Score
+    progress: Progress = field(default_factory=Silent)
 
     def __post_init__(self) -> None:
         for split in ("train", "valid"):
@@ -192,7 +198,10 @@ def start_module(material: Material, signature: Signature, seeds: Seeds, tokens:
         raise UsageError(str(error), where="model", advice="choose another family, or other sizes") from error
     initialise(module, seeds)
     if material.start is not None:
-        load_weights(module, material.start)
+        loaded = load_weights(module, material.start)
+        for names, what in ((loaded.new, "drawn anew"), (loaded.left_out, "of the checkpoint left out")):
+            if names:
+                material.progress.note(f"{what}: {', '.join(names[:_SHOWN])}{' ...' if len(names) > _SHOWN else ''}")
     elif isinstance(config, TextConfig) and config.embedding_from == "cooccurrence" and tokens is not None:
         weight = module.get_parameter("embedding.tokens.weight")
         seed = seeds.at("init", "cooccurrence")

@@ -82,7 +82,7 @@ def train_model(
 
     def prepare(folder: Path) -> Prepared:
         path = None if start is None else start.path
-        material = Material(dataset=dataset, spec=spec, folder=folder, start=path, score=score)
+        material = Material(dataset=dataset, spec=spec, folder=folder, start=path, score=score, progress=progress)
         return TRAINING[spec.task].prepare(material)
 
     def write(folder: Path, prepared: Prepared, facts: dict[str, Any]) -> None:
@@ -116,7 +116,7 @@ def pretrain_model(
 
     def prepare(folder: Path) -> Prepared:
         path = None if sources.start is None else sources.start.path
-        material = Material(dataset=texts, spec=spec, folder=folder, start=path, score=score)
+        material = Material(dataset=texts, spec=spec, folder=folder, start=path, score=score, progress=progress)
         return pretrain.prepare(material, held_out=dataset)
 
     def write(folder: Path, prepared: Prepared, facts: dict[str, Any]) -> None:

@@ -30,3 +30,22 @@ def test_every_tensor_moves_and_what_is_absent_stays_absent() -> None:
 def test_a_batch_does_not_change() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         batch().rows_B = torch.tensor([1])  # type: ignore[misc]  # this is what must not work
+
+
+def test_what_a_batch_lacks_is_said() -> None:
+    pictures = Batch(rows_B=torch.arange(3), images_BCYX=torch.zeros(3, 1, 2, 2))
+    assert pictures.images.shape == (3, 1, 2, 2)
+    for name, message in (("text", "no text"), ("source", "nothing to translate"), ("targets", "asks for no token")):
+        with pytest.raises(AssertionError, match=message):
+            getattr(pictures, name)
+    with pytest.raises(AssertionError, match="no pictures"):
+        _ = batch().images
+    assert [part.shape for part in batch().text] == [(2, 2)] * 3
+
+
+def test_tokens_of_all_texts_are_counted_and_a_picture_as_one() -> None:
+    assert batch().count() == (3, 4)
+    source_mask_BS = torch.tensor([[True, True, True], [True, False, False]])
+    pairs = dataclasses.replace(batch(), source_BS=torch.zeros(2, 3, dtype=torch.int64), source_mask_BS=source_mask_BS)
+    assert pairs.count() == (7, 10)
+    assert Batch(rows_B=torch.arange(3), images_BCYX=torch.zeros(3, 1, 2, 2)).count() == (3, 3)

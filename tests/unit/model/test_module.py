@@ -34,9 +34,20 @@ def test_a_backbone_carries_everything_but_the_head(tmp_path):
     after = module_of(classes(), seed="2")
     head = {name: tensor.clone() for name, tensor in after.state_dict().items() if name.startswith("head.")}
     assert head
-    load_backbone(after, tmp_path)
+    assert set(load_backbone(after, tmp_path)) == head.keys()
     for name, tensor in after.state_dict().items():
         assert torch.equal(tensor, head[name] if name.startswith("head.") else before.state_dict()[name])
+
+
+@pytest.mark.parametrize(("other", "carried"), [(classes(2), True), (classes(3), False)])
+def test_a_head_is_carried_where_it_answers_the_same(tmp_path, other, carried):
+    before, after = module_of(classes(2)), module_of(other, seed="2")
+    save_module(tmp_path, before)
+    new = load_backbone(after, tmp_path)
+    assert sorted(new) == ([] if carried else ["head.linear.bias", "head.linear.weight"])
+    shape = before.head.linear.weight.shape
+    same = after.head.linear.weight.shape == shape and torch.equal(after.head.linear.weight, before.head.linear.weight)
+    assert same == carried
 
 
 @pytest.mark.parametrize("changes", [{"d_model": 32}, {"n_layers": 2}])

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
@@ -161,6 +162,8 @@ def test_a_large_model_is_written_in_parts(saved: Callable[..., Path], make: str
     total = 0
     for path in files:
         tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            assert file.metadata() == {"format": "pt"}  # without it transformers 4 reads nothing
         assert {index["weight_map"][name] for name in tensors} == {path.name}
         n_bytes = sum(tensor.nbytes for tensor in tensors.values())
         assert n_bytes <= 4000 or len(tensors) == 1

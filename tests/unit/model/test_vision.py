@@ -272,7 +272,9 @@ def test_it_learns_which_side_is_bright(family):
     for image, label in zip(images, labels, strict=True):
         image[:, :, 4 * label : 4 * label + 4] += 0.4
     batch = Batch(
-        rows_B=torch.arange(60), images_BCYX=torch.from_numpy(images), labels_B=torch.from_numpy(labels.astype(np.int64))
+        rows_B=torch.arange(60),
+        images_BCYX=torch.from_numpy(images),
+        labels_B=torch.from_numpy(labels.astype(np.int64)),
     )
     module = module_of(family).train()
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-2)

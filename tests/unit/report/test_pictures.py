@@ -9,9 +9,33 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from danlu.report.flow import funnel, length_histograms, similarity_histogram
-from danlu.report.pictures import Row, confusion, forest, loss_curves, reliability, score_curve
+from danlu.report.pictures import (
+    MANY_CLASSES,
+    Row,
+    confusion,
+    few_shot_curves,
+    forest,
+    loss_curves,
+    reliability,
+    score_curve,
+)
 from danlu.report.svg import Linear, clip, ticks
-from danlu.report.words import duration, interval, markdown, p_value, percent, points, short, t, unmarked
+from danlu.report.words import (
+    Noun,
+    duration,
+    interval,
+    markdown,
+    p_value,
+    percent,
+    points,
+    scientific,
+    short,
+    signed,
+    significant,
+    t,
+    typed,
+    unmarked,
+)
 
 
 def drawn(picture: Markup) -> ElementTree.Element:
@@ -98,23 +122,74 @@ def test_forest() -> None:
     drawn(forest([Row("nothing", None, None, None, True, 0)], percent, t("a", "甲")))
 
 
-@pytest.mark.parametrize("n", [2, 3, 8, 40])
-def test_confusion(n: int) -> None:
+def test_forest_beside() -> None:
+    beside = Row("", 0.5, 0.4, 0.6, False, 9)
+    root = drawn(forest([Row("ours", 0.8, 0.7, 0.9, True, 9, "n = 9", beside)], percent, t("a", "甲")))
+    ours, other = marks(root, "circle", "model")[0], marks(root, "circle", "other")[0]
+    assert float(other.attrib["cx"]) < float(ours.attrib["cx"]), "both are on one axis"
+    assert float(other.attrib["cy"]) > float(ours.attrib["cy"])
+
+
+@pytest.mark.parametrize("n", [2, 3, MANY_CLASSES, 10, 40])
+@pytest.mark.parametrize("name", ["{}", "类 <{}> & a long name"])
+def test_confusion(n: int, name: str) -> None:
     matrix = [[(row * 7 + column) % 5 for column in range(n)] for row in range(n)]
     matrix[-1] = [0] * n
-    root = drawn(confusion(matrix, [f"类 <{index}> & a long name" for index in range(n)]))
-    n_right = n if n <= 12 else np.count_nonzero(np.diag(matrix))
-    n_wrong = n * (n - 1) if n <= 12 else np.count_nonzero(matrix) - n_right
-    assert len(marks(root, "rect", "hit")) == n_right
-    assert len(marks(root, "rect", "miss")) == n_wrong
+    root = drawn(confusion(matrix, [name.format(index) for index in range(n)]))
+    wrong = np.array(matrix) - np.diag(np.diag(matrix))
+    assert len(marks(root, "rect", "hit")) == n
+    assert len(marks(root, "rect", "miss")) == (np.count_nonzero(wrong) if n >= MANY_CLASSES else n * (n - 1))
+
+
+def test_rare_mistakes_are_seen_beside_many_right_answers() -> None:
+    matrix = np.diag([1000] * 10)
+    matrix[3, 5], matrix[4, 9] = 8, 4
+    shade = {cell[0].text: float(cell.attrib["fill-opacity"]) for cell in marks(drawn_matrix(matrix), "rect", "miss")}
+    (worst,), (half,) = ([shade[note] for note in shade if note and arrow in note] for arrow in ("3 → 5", "4 → 9"))
+    assert worst == pytest.approx(0.9)
+    assert half == pytest.approx(0.06 + 0.84 * (4 / 1004) / (8 / 1008), abs=0.01)
+
+
+def drawn_matrix(matrix: np.ndarray) -> ElementTree.Element:
+    return drawn(confusion(matrix.tolist(), [str(index) for index in range(len(matrix))]))
 
 
 def test_curves() -> None:
     curve = [{"step": 1, "loss": 0.7}, {"step": 2, "loss": 0.6}, {"step": 2, "valid": {"score": 0.8, "loss": 0.5}}]
+    assert len(marks(drawn(loss_curves(curve, 2)), "polyline", "curve")) == 2
+    assert len(marks(drawn(score_curve(curve, "score", percent, 2, 0.7, t("a", "甲"))), "line", "mark")) == 1
+    assert not marks(drawn(score_curve(curve, "score", percent, 2, None, t("a", "甲"))), "line", "mark")
+
+
+def test_the_curve_of_what_has_no_validation_loss() -> None:
+    bits = [{"step": 2, "valid": {"score": -6.0, "bits_per_character": 6.0}}]
+    bits += [{"step": 4, "valid": {"score": -5.0, "bits_per_character": 5.0}}]
+    curve = [{"step": 1, "loss": 0.7}, *bits]
     root = drawn(loss_curves(curve, 2))
-    assert len(marks(root, "polyline", "curve")) == 2
-    assert len(marks(drawn(score_curve(curve, 2, 0.7)), "line", "mark")) == 1
-    assert not marks(drawn(score_curve(curve, 2, None)), "line", "mark")
+    assert len(marks(root, "polyline", "curve")) == 1
+    assert "validation" not in "".join(root.itertext())
+    first, last = marks(drawn(score_curve(curve, "bits_per_character", percent, 2, 5.5, t("a", "甲"))), "circle", "dot")
+    assert float(first.attrib["cy"]) < float(last.attrib["cy"]), "fewer bits are lower"
+
+
+def test_few_shot_curves_double_from_place_to_place() -> None:
+    def line_of(first: float) -> dict[int, dict[str, float | None]]:
+        found: dict[int, dict[str, float | None]] = {}
+        for place, shots in enumerate((8, 16, 32, 64)):
+            value = first + 0.05 * place
+            found[shots] = {"value": value, "low": value - 0.02, "high": value + 0.02, "n": 5}
+        return found
+
+    lines = {"ours": line_of(0.6), "head": line_of(0.55), "base": line_of(0.5)}
+    lines["head"][8] |= {"low": None, "high": None}
+    root = drawn(few_shot_curves(lines, percent, t("a", "甲")))
+    assert [len(marks(root, "circle", style)) for style in ("model", "third", "other")] == [4, 4, 4]
+    assert len(marks(root, "line", "thin")) == 11, "one has no interval"
+    x = [float(dot.attrib["cx"]) for dot in marks(root, "circle", "model")]
+    assert np.diff(x) == pytest.approx([x[1] - x[0]] * 3, abs=0.2)
+    many = {str(index): line_of(0.5) for index in range(9)}
+    drawn(few_shot_curves(many, percent, t("a", "甲")))
+    drawn(few_shot_curves({"alone": {8: line_of(0.5)[8]}}, percent, t("a", "甲")))
 
 
 def test_reliability_keeps_dots_on_the_diagonal_where_they_belong() -> None:
@@ -146,6 +221,12 @@ def test_numbers_as_they_are_written() -> None:
     ]  # fmt: skip
     assert [duration(s) for s in (0.25, 41, 59.7, 212, 7500)] == ["0.25 s", "41 s", "60 s", "3 min 32 s", "2 h 05 min"]
     assert [short(n) for n in (9_999, 412_345, 1_234_567, 4.1e13)] == ["9,999", "412k", "1.23M", "41T"]
+    assert [signed(x) for x in (0.0261, -0.311, 0.0001, None)] == ["+0.026", "−0.311", "0.000", "–"]
+    assert [significant(x) for x in (48.251, 3512.3, 5.3, 0.0, 41234.0, 1e304, None)] == [
+        "48.3", "3,512", "5.30", "0.00", "41.2k", "1e304", "–",
+    ]  # fmt: skip
+    assert [scientific(x) for x in (4.8e-7, 0.0, 0.012)] == ["4.8 × 10⁻⁷", "0", "1.2 × 10⁻²"]
+    assert typed("it's\na bad 'one' and a long one") == "'it’s a bad ’one’ and a l'"
     assert clip("a very long name", 8) == "a very l…"
     assert clip("物流配送时间", 8) == "物流配送…"
     assert clip("短", 8) == "短"
@@ -159,3 +240,18 @@ def test_values_in_sentences_are_escaped() -> None:
     assert "left" not in nested.zh
     assert markdown(nested.en) == "a **&lt;i&gt;&amp;** left"
     assert unmarked("a|b\n`c` <d>'") == "a&#124;b &#96;c&#96; &#60;d&#62;&#39;"
+
+
+def test_records_are_counted_in_both_languages() -> None:
+    noun = Noun("picture", "pictures", "张", "图片")
+    assert noun.tested(1234).label == "1,234 test pictures · 1,234 张测试图片"
+    assert noun.counted(3, t("held-out ", "留出")).label == "3 held-out pictures · 3 张留出图片"
+    assert t("each {x}", "每{x}", x=noun.one).label == "each picture · 每张图片"
+
+
+def test_scripts_that_meet_are_kept_apart() -> None:
+    f1, loss = t("macro F1", "宏平均 F1"), t("loss", "损失")
+    assert t("{a} of {b}", "{b}之{a}与{a}为{b}", a=f1, b=loss).zh == "损失之宏平均 F1 与宏平均 F1 为损失"
+    assert t("{a}", "的{a}", a=t("chrF", "chrF")).zh == "的 chrF"
+    assert t("{a}{b}", "{a}{b}高", a=f1, b=f1).zh == "宏平均 F1 宏平均 F1 高"
+    assert t("{a}", "甲{a}", a="b中").zh == "甲b中", "what comes with the data is left as it is"

@@ -166,7 +166,7 @@ def test_the_best_weights_are_checked_when_they_are_loaded(tmp_path):
 def test_a_full_disk_leaves_the_checkpoints_before_it_whole(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=140k", "none", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=240k", "none", str(disk)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting is not allowed here")
     try:

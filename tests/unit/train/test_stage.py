@@ -12,6 +12,7 @@ from danlu.core.progress import Silent
 from danlu.data.batches import Tokens
 from danlu.model.predictor import load_predictor
 from danlu.train import classification, cooccurrence, pretrain
+from danlu.train.baseline import BASELINES, train_baseline
 from danlu.train.consistency import disagreement
 from danlu.train.ensemble import train_ensemble
 from danlu.train.plan import plan_training
@@ -125,6 +126,69 @@ def test_the_plan_counts_what_training_then_does(world):
     assert plan.memory_bytes > 50e6
     assert plan.seconds > 0
     assert not list(world.workspace.runs.glob("*plan*"))
+
+
+TASKS = sorted(TRAINING)
+ASK = {
+    "text-classification": lambda predictor: predictor.predict_proba(["好棒赞", "差"]),
+    "image-classification": lambda predictor: predictor.answerer.predict_proba(np.zeros((2, 1, 14, 14), np.uint8)),
+    "language-modelling": lambda predictor: predictor.nats(["好棒赞", "差"]),
+    "translation": lambda predictor: predictor.translate(["好棒赞", "差"]),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_makes_a_model_that_scores_what_the_record_says_and_answers(tmp_path, task):
+    workspace, dataset = make_dataset(tmp_path, task=task)
+    spec = spec_of(tmp_path, FAMILY[task], task=task, train={"epochs": 3})
+    told = Listener()
+    model = train_model(workspace, "tiny", dataset, spec, Sources(), SCORE, told)
+    facts, predictor = model.json("training.json"), load_predictor(model)
+    assert model.manifest["parents"] == {"dataset": dataset.digest}
+    assert (predictor.task, predictor.family) == (task, FAMILY[task])
+    assert bool(predictor.classes) == task.endswith("classification")
+    assert len(ASK[task](predictor)) == 2
+    prepared = TRAINING[task].prepare(material_of(dataset, spec))
+    before = prepared.evaluate(prepared.module.eval())
+    prepared.module.load_state_dict(predictor.answerer.module.state_dict())
+    with torch.inference_mode():
+        after = prepared.evaluate(prepared.module.eval())
+    assert after["score"] == facts["best_score"] > before["score"]
+    assert facts["n_parameters"] == facts["n_trained"] == predictor.answerer.n_parameters
+    # The same work is not done twice, and done elsewhere it gives the same bits.
+    assert train_model(workspace, "tiny", dataset, spec, Sources(), SCORE, told).digest == model.digest
+    (tmp_path / "again").mkdir()
+    workspace, dataset = make_dataset(tmp_path / "again", task=task)
+    again = train_model(workspace, "tiny", dataset, spec, Sources(), SCORE, Silent())
+    for name in ("model.safetensors", "metrics.jsonl"):
+        assert again.manifest["files"][name] == model.manifest["files"][name]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_plan_of_every_task_counts_what_its_training_then_does(tmp_path, task):
+    workspace, dataset = make_dataset(tmp_path, task=task)
+    spec = spec_of(tmp_path, FAMILY[task], task=task)
+    plan = plan_training(dataset, spec, Sources(), SCORE, Silent())
+    facts = train_model(workspace, "tiny", dataset, spec, Sources(), SCORE, Silent()).json("training.json")
+    for key in ("n_parameters", "n_steps", "n_tokens"):
+        assert getattr(plan, key) == facts[key], key
+    assert plan.padding_share == pytest.approx(1 - plan.n_tokens / facts["n_positions"])
+
+
+def test_every_task_that_can_be_trained_has_a_simple_model_to_beat(tmp_path):
+    assert {simple.task for simple in BASELINES.values()} == set(TRAINING)
+    for label, simple in BASELINES.items():
+        folder = tmp_path / label
+        folder.mkdir()
+        workspace, dataset = make_dataset(folder, task=simple.task)
+        told = Listener()
+        model = train_baseline(workspace, "tiny", dataset, label, SCORE, told)
+        predictor = load_predictor(model)
+        assert (predictor.task, predictor.family) == (simple.task, label)
+        assert len(ASK[simple.task](predictor)) == 2
+        assert model.json("training.json")["n_parameters"] == predictor.answerer.n_parameters > 0
+        assert train_baseline(workspace, "tiny", dataset, label, SCORE, told).digest == model.digest
+        assert told.notes == [f"{model.path.name} is there already"]
 
 
 def test_an_ensemble_is_at_least_as_likely_right_as_its_members(world):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
+from pydantic import Field
 from torch import nn
+
+from danlu.core.config import Config
 
 __all__ = ["LearnedPositions", "Rotary", "RotaryScaling", "Rotation", "SinusoidalPositions", "rotate"]
 
@@ -53,21 +55,17 @@ class SinusoidalPositions(nn.Module):
         return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
 
-@dataclass(frozen=True)
-class RotaryScaling:
-    """How Llama 3 stretches its rotation to texts longer than those it was first trained on.
+class RotaryScaling(Config):
+    """How Llama 3 stretches its rotation to texts longer than those it was first trained on."""
 
-    Attributes:
-        factor: How much slower the slow channels turn.
-        low_factor: Channels with fewer turns than this in ``original_len`` positions are slow.
-        high_factor: Channels with more turns than this stay as they are.
-        original_len: Length of the texts at first.
-    """
-
-    factor: float
-    low_factor: float
-    high_factor: float
-    original_len: int
+    factor: float = Field(gt=0)
+    """How much slower the slow channels turn."""
+    low_factor: float = Field(gt=0)
+    """Channels with fewer turns than this in ``original_len`` positions are slow."""
+    high_factor: float = Field(gt=0)
+    """Channels with more turns than this stay as they are."""
+    original_len: int = Field(gt=0)
+    """Length of the texts at first."""
 
 
 class Rotary(nn.Module):

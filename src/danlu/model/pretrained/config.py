@@ -7,11 +7,10 @@ code of a checkpoint is ever run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from danlu.core.errors import CorruptError, UsageError, nearest
 from danlu.core.files import read_json
@@ -203,11 +202,11 @@ def _rotary(stored: Mapping[str, Any], where: str) -> dict[str, Any]:
     scaling = None
     if kind == "llama3":
         try:
-            scaling = TypeAdapter(RotaryScaling).validate_python({ours: rope[name] for ours, name in _ROPE.items()})
+            scaling = RotaryScaling(**{ours: rope[name] for ours, name in _ROPE.items()})
         except (KeyError, ValidationError) as error:
             raise CorruptError(f"the rope_scaling of llama3 is not whole: {error}", where=where) from error
     base = 10000.0 if both.get("rope_theta") is None else both["rope_theta"]
-    return {"rope_base": base, "rope_scaling": scaling and asdict(scaling)}
+    return {"rope_base": base, "rope_scaling": scaling and scaling.plain()}
 
 
 def _not_done(key: str, value: object, due: object, where: str) -> UsageError:

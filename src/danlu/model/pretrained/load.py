@@ -52,8 +52,7 @@ def load_weights(module: Model, folder: Path) -> Loaded:
         CorruptError: A file is damaged, or a tensor missing, not due or of the wrong shape; it is named.
     """
     if is_ours(folder):
-        load_backbone(module, folder)
-        return Loaded(tuple(name for name, _ in module.named_parameters() if name.startswith("head.")), ())
+        return Loaded(load_backbone(module, folder), ())
     architecture = architecture_in(folder)
     stored = _checked_config(module, architecture, folder)
     names = architecture.names

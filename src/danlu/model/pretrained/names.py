@@ -25,7 +25,7 @@ class Place(NamedTuple):
     """One tensor of theirs.
 
     Attributes:
-        ours: The parameters of ours that are its rows, in order; mostly one.
+        ours: The parameters of ours that are its rows, in the order in which they stand in the module; mostly one.
         layout: How it lies; None: as ours.
     """
 

@@ -34,7 +34,8 @@ def simulated_classes(
             logits[labels == one, other] += 0.5 * skill
             logits[labels == other, one] += 0.3 * skill
     odds = np.exp(1.6 * logits)
-    return (odds / odds.sum(1, keepdims=True)).astype(np.float32)
+    probabilities: np.ndarray = (odds / odds.sum(1, keepdims=True)).astype(np.float32)
+    return probabilities
 
 
 def with_texts(rows: list[dict[str, Any]]) -> Callable[[dict[str, Any], str], None]:
@@ -166,14 +167,22 @@ def image_run(
     return make_run(workspace, made, families, skills)
 
 
-VERSES = ("山空松子落", "明月照高楼", "春风又绿江南岸", "孤舟一夜听秋雨", "白云深处有人家", "烟波万里一扁舟", "落日故人情")
+VERSES = (
+    "山空松子落",
+    "明月照高楼",
+    "春风又绿江南岸",
+    "孤舟一夜听秋雨",
+    "白云深处有人家",
+    "烟波万里一扁舟",
+    "落日故人情",
+)
 ENDS = ("，", "。", "？", "！")
 
 
 def poems(n: int) -> list[str]:
     """Verses put together anew, a few of them hostile or in no language."""
     rng = np.random.default_rng(2)
-    characters = list(set("".join(VERSES)))
+    characters = sorted(set("".join(VERSES)))
     found = []
     for _ in range(n):
         lines = []
@@ -233,9 +242,22 @@ def language_run(
     return make_run(workspace, made, families, skills)
 
 
-VERBS = (("Delete", "删除"), ("Open", "打开"), ("Save", "保存"), ("Rename", "重命名"), ("Copy", "复制"), ("Print", "打印"))
+VERBS = (
+    ("Delete", "删除"),
+    ("Open", "打开"),
+    ("Save", "保存"),
+    ("Rename", "重命名"),
+    ("Copy", "复制"),
+    ("Print", "打印"),
+)
 NOUNS = (("the file", "文件"), ("all cells", "所有单元格"), ("this page", "此页面"), ("the selected user", "所选用户"))
-MARKS = (("", ""), (" %(name)s", "%(name)s"), (" {0}", "{0}"), (" in <b>bold</b>", "（<b>粗体</b>）"), (" &Now", "(&N)"))
+MARKS = (
+    ("", ""),
+    (" %(name)s", "%(name)s"),
+    (" {0}", "{0}"),
+    (" in <b>bold</b>", "（<b>粗体</b>）"),
+    (" &Now", "(&N)"),
+)
 PLACES = (("", ""), (" in the current workspace", "（当前工作区）"), (" on the server", "（服务器上）"), ("...", "…"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from danlu.data.prepare_images import prepare_images
 from danlu.evaluate.comparison import compare_with_baseline
 from danlu.evaluate.config import EvaluateConfig
 from danlu.evaluate.tasks import TASKS
-from danlu.report.stage import Entry, write_report
+from danlu.report.stage import Entry, write_data_card, write_report
 
 CONFIG = EvaluateConfig(bootstrap=100, permutations=1000)
 Answer = Callable[[Path, list[dict[str, Any]], str, float], None]
@@ -54,6 +55,27 @@ class Run:
             plan=self.plan,
             progress=Silent(),
         )
+
+    @cached_property
+    def written(self) -> Path:
+        """The folder of its report."""
+        return self.report().path
+
+    @cached_property
+    def page(self) -> str:
+        """The report."""
+        return (self.written / "report.html").read_text(encoding="utf-8")
+
+    @cached_property
+    def model_card(self) -> str:
+        """The model card."""
+        return (self.written / "card.md").read_text(encoding="utf-8")
+
+    @cached_property
+    def data_card(self) -> str:
+        """The page about its data."""
+        card = write_data_card(self.workspace, self.dataset, Silent())
+        return (card.path / "card.html").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,9 +199,7 @@ def make_run(
     workspace: Workspace, made: Made, families: Sequence[str], skills: Sequence[float], *, planned: bool = True
 ) -> Run:
     """A whole run; the second model is the baseline, and without one there is nothing in the comparison."""
-    entries = [
-        make_entry(workspace, made, family, skills[index], index == 0) for index, family in enumerate(families)
-    ]
+    entries = [make_entry(workspace, made, family, skills[index], index == 0) for index, family in enumerate(families)]
     paths = {
         family: entry.evaluation.path / "predictions.parquet" for family, entry in zip(families, entries, strict=True)
     }

@@ -1,0 +1,1 @@
+"""The parts of decoding: choosing tokens, searching, cutting text into pieces, going fast."""
