@@ -109,6 +109,7 @@ class Result:
     """How one run ended."""
 
     accuracy: float
+    held_out_accuracy: float
     seconds: float
     to_goal: float | None
     n_parameters: int
@@ -140,12 +141,12 @@ def ours(family: str, seed: int, train: Pictures, held_out: Pictures, judged: Pi
     work = Training(module=model, feed=feed, seeds=seeds, config=config, evaluate=evaluate)
     with tempfile.TemporaryDirectory() as folder:
         watch = Stopwatch(judged)
-        fit(work, Run(Path(folder), Silent()), Silent())
+        fitted = fit(work, Run(Path(folder), Silent()), Silent())
         watch.pause()
-    return Result(judged.accuracy(model), watch.seconds, watch.to_goal, model.n_parameters())
+    return Result(judged.accuracy(model), fitted.best_score, watch.seconds, watch.to_goal, model.n_parameters())
 
 
-def textbook(seed: int, train: Pictures, _held_out: Pictures, judged: Pictures) -> Result:
+def textbook(seed: int, train: Pictures, held_out: Pictures, judged: Pictures) -> Result:
     """The CNN of the tiny size by the loop that every introduction shows."""
     torch.manual_seed(seed)
     config = FAMILIES["cnn"].Config(family="cnn", **FAMILIES["cnn"].Config.sizes["tiny"]["model"])
@@ -165,7 +166,8 @@ def textbook(seed: int, train: Pictures, _held_out: Pictures, judged: Pictures) 
             if number % (len(loader) // LOOKS_PER_EPOCH) == 0:
                 watch.look(model)
     watch.pause()
-    return Result(judged.accuracy(model), watch.seconds, watch.to_goal, model.n_parameters())
+    accuracy, held_out_accuracy = judged.accuracy(model), held_out.accuracy(model)
+    return Result(accuracy, held_out_accuracy, watch.seconds, watch.to_goal, model.n_parameters())
 
 
 def show(name: str, results: list[Result]) -> None:

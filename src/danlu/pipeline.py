@@ -17,6 +17,7 @@ from danlu.core.workspace import Workspace
 from danlu.data.few_shot import few_shot_dataset
 from danlu.data.stage import build_dataset, require_split
 from danlu.evaluate.config import EvaluateConfig
+from danlu.evaluate.intervals import mean_of_runs
 from danlu.evaluate.stage import compare_models, evaluate_model, validation_scores
 from danlu.model.families import ENSEMBLE
 from danlu.recipe import Loaded, Recipe, load
@@ -169,19 +170,21 @@ class Job:
         """How good models are with a few examples of each class, on the whole test split.
 
         Returns:
-            One row a number of examples, draw and model: ``shots repeat label value low high n`` of the primary metric.
+            One row a number of examples and model: ``shots label value low high n`` of the primary metric, the mean
+            over the draws; its interval is that of the draws where there are several, else that of the test records.
         """
         recipe, asked = self.recipe, self.recipe.evaluate.few_shot
         train = {"epochs": asked.epochs, "batch_tokens": asked.batch_tokens, "patience": asked.epochs}
         rows = []
-        for shots, repeat in product(asked.shots, range(asked.repeats)):
-            dataset = few_shot_dataset(self.workspace, self.dataset, shots, repeat)
-            for label in labels:
+        for shots, label in product(asked.shots, labels):
+            drawn = []
+            for draw in range(asked.repeats):
+                dataset = few_shot_dataset(self.workspace, self.dataset, shots, draw)
                 model = self._made(label, f"{recipe.name}-{label}-{shots}-shots", dataset, train)
                 found = evaluate_model(self.workspace, model, dataset, recipe.evaluate, self.progress)
                 facts = found.json("evaluation.json")
-                metric = facts["metrics"][facts["primary"]]
-                rows.append({"shots": shots, "repeat": repeat, "label": label, **metric})
+                drawn.append(facts["metrics"][facts["primary"]])
+            rows.append({"shots": shots, "label": label, **mean_of_runs(drawn, recipe.evaluate.confidence)})
         return rows
 
     def _train(self, label: str, name: str) -> Artifact:

@@ -19,6 +19,7 @@ from danlu.model.classifier import NeuralClassifier
 from danlu.model.families import FAMILIES
 from danlu.model.language import NeuralLanguageModel
 from danlu.model.module import build_module, load_module, save_module
+from danlu.model.translator import NeuralTranslator
 from small import SIZES
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -29,6 +30,7 @@ every_text_classifier = pytest.mark.parametrize(
 every_language_model = pytest.mark.parametrize(
     "case", [case for case in CASES if case.task == "language-modelling"], ids=str
 )
+every_translator = pytest.mark.parametrize("case", [case for case in CASES if case.task == "translation"], ids=str)
 
 
 @pytest.fixture(autouse=True)
@@ -250,6 +252,18 @@ def test_likelihoods_do_not_depend_on_the_order_or_number_of_texts(case: Case, t
     assert model.nats([]).shape == (0,)
     model.save(tmp_path)
     np.testing.assert_array_equal(NeuralLanguageModel.load(tmp_path).nats(long), found)
+
+
+@every_translator
+def test_translations_do_not_depend_on_the_order_or_number_of_texts(case: Case, tmp_path: Path) -> None:
+    translator = NeuralTranslator(case.module(), TOKENIZER)
+    found = translator.translate(TEXTS)
+    assert [type(text) for text in found] == [str] * len(TEXTS)
+    assert translator.translate(TEXTS[::-1])[::-1] == found
+    assert translator.translate(TEXTS[:1]) == found[:1]
+    assert translator.translate([]) == []
+    translator.save(tmp_path)
+    assert NeuralTranslator.load(tmp_path).translate(TEXTS) == found
 
 
 # What cannot be

@@ -115,7 +115,7 @@ def log(call: Call) -> Answer:
 
 @verb
 def config(
-    _: Call,
+    call: Call,
     what: Annotated[Literal["show", "schema"], typer.Argument(help="show a recipe's values, or the JSON schema.")],
     recipe: Annotated[Path | None, typer.Argument(help="A recipe (YAML).", metavar="[RECIPE]")] = None,
     overrides: Overrides = None,
@@ -128,7 +128,7 @@ def config(
         return answers.schema(recipes.json_schema())
     if recipe is None:
         raise UsageError("which recipe?", advice="danlu config show RECIPE [key=value ...]")
-    return answers.configured(recipes.load(recipe, overrides or []))
+    return answers.configured(recipes.load(recipe, overrides or [], call.workspace))
 
 
 @verb

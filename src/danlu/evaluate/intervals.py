@@ -14,14 +14,15 @@ alike and a bootstrap would claim certainty.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from danlu.evaluate.metrics import Floats, Ints, Statistic
 
-__all__ = ["CHUNK", "Interval", "basic", "measure", "observed", "percentile", "resample", "wilson"]
+__all__ = ["CHUNK", "Interval", "basic", "mean_of_runs", "measure", "observed", "percentile", "resample", "wilson"]
 
 CHUNK = 60_000
 """Weights held at once while resampling: half a megabyte, which stays in the processor's cache."""
@@ -103,3 +104,18 @@ def measure(value: float, interval: Interval, n: int, method: str) -> dict[str, 
     """A metric as plain JSON: ``value``, ``low``, ``high`` (null where undefined), ``n`` and ``method``."""
     numbers = {"value": float(value), "low": interval.low, "high": interval.high}
     return {**{key: None if math.isnan(x) else x for key, x in numbers.items()}, "n": n, "method": method}
+
+
+def mean_of_runs(metrics: Sequence[Mapping[str, Any]], confidence: float) -> dict[str, Any]:
+    """One metric of several runs as one: their mean with Student's t interval; a single run stays as it is.
+
+    Args:
+        metrics: What :func:`measure` made, one a run.
+        confidence: Of the interval.
+    """
+    if len(metrics) == 1:
+        return dict(metrics[0])
+    values = np.array([metric["value"] for metric in metrics], np.float64)
+    half = float(t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    mean = float(values.mean())
+    return {"value": mean, "low": mean - half, "high": mean + half, "n": len(values), "method": "t over runs"}

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from danlu.core.batch import Batch, Output
 from danlu.model.base import FamilyConfig, Model, Signature
 from danlu.model.layers.heads import ClassificationHead
-from danlu.model.layers.pixels import Pixels
+from danlu.model.layers.pixels import MOVES, Pixels
 from danlu.model.layers.pooling import masked_mean
 
 __all__ = ["Cnn", "CnnConfig"]
@@ -43,15 +43,15 @@ class CnnConfig(FamilyConfig):
     sizes: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {
         "tiny": {
             "model": {"channels": [16, 32, 64], "n_blocks": 1},
-            "train": {"epochs": 8, "learning_rate": 5e-3, "batch_tokens": 128},
+            "train": {"optimizer": "muon", "epochs": 8, "learning_rate": 4e-3, "batch_tokens": 128, "augment": MOVES},
         },
         "small": {
             "model": {"channels": [64, 128, 256], "n_blocks": 2},
-            "train": {"epochs": 20, "learning_rate": 3e-3, "batch_tokens": 128},
+            "train": {"optimizer": "muon", "epochs": 20, "learning_rate": 4e-3, "batch_tokens": 128, "augment": MOVES},
         },
         "base": {
             "model": {"channels": [64, 128, 256, 512], "n_blocks": 2, "stem_kernel": 7, "stem_stride": 2},
-            "train": {"epochs": 60, "learning_rate": 2e-3, "batch_tokens": 256},
+            "train": {"optimizer": "muon", "epochs": 60, "learning_rate": 2e-3, "batch_tokens": 256, "augment": MOVES},
         },
     }
 

@@ -18,7 +18,7 @@ from torch import nn
 from danlu.core.batch import Batch, Output
 from danlu.model.base import FamilyConfig, Model, Signature
 from danlu.model.layers.heads import ClassificationHead
-from danlu.model.layers.pixels import Pixels
+from danlu.model.layers.pixels import MOVES, Pixels
 from danlu.model.layers.pooling import masked_mean
 
 __all__ = ["Mlp", "MlpConfig"]
@@ -39,15 +39,15 @@ class MlpConfig(FamilyConfig):
     sizes: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {
         "tiny": {
             "model": {"d_model": 1024, "n_layers": 2},
-            "train": {"epochs": 10, "learning_rate": 2e-3, "batch_tokens": 128},
+            "train": {"epochs": 8, "learning_rate": 2e-3, "batch_tokens": 128, "augment": MOVES},
         },
         "small": {
-            "model": {"d_model": 2048, "n_layers": 3},
-            "train": {"epochs": 20, "learning_rate": 1e-3, "batch_tokens": 128},
+            "model": {"d_model": 1024, "n_layers": 3},
+            "train": {"epochs": 20, "learning_rate": 1e-3, "batch_tokens": 128, "augment": MOVES},
         },
         "base": {
-            "model": {"d_model": 4096, "n_layers": 4},
-            "train": {"epochs": 40, "learning_rate": 5e-4, "batch_tokens": 256},
+            "model": {"d_model": 2048, "n_layers": 4},
+            "train": {"epochs": 40, "learning_rate": 5e-4, "batch_tokens": 256, "augment": MOVES},
         },
     }
 

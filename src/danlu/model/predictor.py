@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from pydantic import ValidationError
@@ -81,7 +81,7 @@ class Predictor:
     def save(self, folder: Path) -> None:
         """Write the whole model into a folder."""
         self.answerer.save(folder)
-        facts = {"task": self.task, "family": self.family, "classes": list(self.classes)}
+        facts: dict[str, Any] = {"task": self.task, "family": self.family, "classes": list(self.classes)}
         facts |= {} if self.image_size is None else {"image_size": list(self.image_size)}
         write_json(folder / "model.json", {**facts, "clean": self.clean.plain()})
 

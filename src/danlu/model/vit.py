@@ -19,7 +19,7 @@ from danlu.model.layers.attention import AttentionConfig, Sight
 from danlu.model.layers.block import Block, BlockConfig
 from danlu.model.layers.heads import ClassificationHead
 from danlu.model.layers.patches import PatchEmbedding
-from danlu.model.layers.pixels import Pixels
+from danlu.model.layers.pixels import MOVES, Pixels
 from danlu.model.layers.pooling import masked_mean
 
 __all__ = ["Vit", "VitConfig"]
@@ -51,16 +51,16 @@ class VitConfig(FamilyConfig):
 
     sizes: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {
         "tiny": {
-            "model": {"patch_size": 4, "d_model": 64, "n_layers": 4, "n_heads": 4, "d_ff": 128},
-            "train": {"epochs": 8, "learning_rate": 2e-3, "batch_tokens": 128},
+            "model": {"patch_size": 7, "d_model": 128, "n_layers": 2, "n_heads": 4, "d_ff": 256},
+            "train": {"optimizer": "muon", "epochs": 10, "learning_rate": 3e-3, "batch_tokens": 128, "augment": MOVES},
         },
         "small": {
             "model": {"patch_size": 8, "d_model": 192, "n_layers": 8, "n_heads": 3, "d_ff": 768, "dropout": 0.1},
-            "train": {"epochs": 40, "learning_rate": 1e-3, "batch_tokens": 128},
+            "train": {"optimizer": "muon", "epochs": 40, "learning_rate": 2e-3, "batch_tokens": 128, "augment": MOVES},
         },
         "base": {
             "model": {"patch_size": 16, "d_model": 768, "n_layers": 12, "n_heads": 12, "d_ff": 3072, "dropout": 0.1},
-            "train": {"epochs": 100, "learning_rate": 5e-4, "batch_tokens": 256},
+            "train": {"optimizer": "muon", "epochs": 100, "learning_rate": 1e-3, "batch_tokens": 256, "augment": MOVES},
         },
     }
 

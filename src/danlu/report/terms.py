@@ -95,6 +95,7 @@ FAMILIES = {
     "gru": t("recurrent network", "循环神经网络"),
     "ensemble": t("several models as one", "多个模型合一"),
     "tfidf-lr": t("weighted counts of characters with logistic regression", "字符加权计数与逻辑回归"),
+    "pixels-lr": t("logistic regression on the pixels", "像素上的逻辑回归"),
     "5-gram": t("interpolated counts of up to five characters in a row", "五个以内相邻字符的插值计数"),
     "translation-memory": t("the translation of the most similar known text", "最相似已知原文的译文"),
 }

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from danlu.evaluate import intervals
-from danlu.evaluate.intervals import Interval, basic, measure, observed, percentile, resample, wilson
+from danlu.evaluate.intervals import Interval, basic, mean_of_runs, measure, observed, percentile, resample, wilson
 from danlu.evaluate.metrics import class_statistic, mean, together
 
 
@@ -83,3 +83,14 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
 def test_measure_is_plain_json_with_null_for_undefined():
     found = measure(math.nan, Interval(0.25, 0.75), 4, "bootstrap")
     assert found == {"value": None, "low": 0.25, "high": 0.75, "n": 4, "method": "bootstrap"}
+
+
+def test_the_mean_of_runs_has_students_interval() -> None:
+    values = [0.81, 0.84, 0.86]
+    found = mean_of_runs([{"value": value, "low": 0.0, "high": 1.0, "n": 100, "method": "x"} for value in values], 0.95)
+    expected = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    np.testing.assert_allclose([found["low"], found["high"]], expected, rtol=1e-12)
+    assert found["value"] == pytest.approx(np.mean(values))
+    assert found["n"] == 3
+    alone = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 100, "method": "wilson"}
+    assert mean_of_runs([alone], 0.95) == alone

@@ -79,3 +79,15 @@ def test_of_records_with_two_texts_the_longer_counts_towards_the_budget_and_both
         assert len(rows) == 1 or len(rows) * both[rows].max() <= 512
         assert feed.size(step) == len(rows) * (both[rows, 0].max() + both[rows, 1].max())
     assert feed.evaluate_after == alone.evaluate_after
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0, 1.5, 3.0, 9.0])
+def test_a_run_of_so_many_steps_begins_as_a_longer_one_and_ends_with_an_evaluation(share):
+    whole = feed_of()
+    n_epoch = whole.n_steps // 3
+    short = feed_of(max_steps=int(share * n_epoch), evaluations_per_epoch=2)
+    assert short.n_steps == min(whole.n_steps, int(share * n_epoch))
+    assert all(np.array_equal(short.rows(step), whole.rows(step)) for step in range(short.n_steps))
+    assert short.n_tokens == sum(LENGTHS[short.rows(step)].sum() for step in range(short.n_steps))
+    assert max(short.evaluate_after) == short.n_steps
+    assert len(short.evaluate_after) == 2 * min(3, int(np.ceil(share)))

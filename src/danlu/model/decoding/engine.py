@@ -22,6 +22,7 @@ from danlu.model.decoding.matrix import Curve, Matrix
 from danlu.model.gpt import Gpt, GptConfig
 from danlu.model.layers.attention import Attention
 from danlu.model.layers.block import Block
+from danlu.model.layers.norm import RmsNorm
 
 __all__ = ["QuickGpt", "QuickState", "quick"]
 
@@ -39,11 +40,15 @@ def quick(model: Generative) -> Generative:
 
 def _is_plain(model: Gpt) -> bool:
     """Whether every weight is an ordinary float32 one on the CPU: no adapter, nothing quantised."""
-    owners = [module for module in model.modules() if next(module.parameters(recurse=False), None) is not None]
-    known = (nn.Embedding, nn.LayerNorm, nn.RMSNorm)
-    return all(type(owner) is nn.Linear or isinstance(owner, known) for owner in owners) and all(
+    parts = [(block.attention, block.feedforward) for block in _blocks(model)]
+    layers = [layer for part in parts for half in part for layer in half.children()]
+    return all(type(layer) in (nn.Linear, RmsNorm, nn.Identity) for layer in layers) and all(
         weight.device.type == "cpu" and weight.dtype == torch.float32 for weight in model.parameters()
     )
+
+
+def _blocks(model: Gpt) -> list[Block]:
+    return [cast(Block, block) for block in model.blocks]
 
 
 class QuickState:
@@ -88,7 +93,7 @@ class QuickGpt:
         self._positions = model.embedding.positions
         self._pairs_K = None if model.rotary is None else _pairs(model.config.head_width)
         self._turns_Th = _turns(model)
-        self._blocks = [_QuickBlock(cast(Block, block), model.config, self._pairs_K) for block in model.blocks]
+        self._blocks = [_QuickBlock(block, model.config, self._pairs_K) for block in _blocks(model)]
         self._norm = _Norm(model.norm)
         self._head = _stacked([(model.head.weight.detach(), None)], self._norm)
 

@@ -8,7 +8,11 @@ from torch import nn
 from danlu.core.batch import Batch
 from danlu.core.errors import DataError
 
-__all__ = ["Pixels"]
+__all__ = ["MOVES", "Pixels"]
+
+MOVES = {"shift": 0.08, "rotate": 10.0, "scale": 0.1, "shear": 0.1}
+"""How far the size dial of every family moves training pictures: what a hand or a camera may do. No flips: a mirrored
+digit is none."""
 
 
 class Pixels(nn.Module):
