@@ -98,9 +98,11 @@ def ran(result: Ran) -> Answer:
 
 
 def _example(dataset: Artifact) -> str:
-    """A text of the test split to try, short and quoted for a shell."""
+    """A text of the test split to try, short and quoted for a shell; of pictures, what a file could be called."""
     from danlu.data.stage import iterate_split
 
+    if "image" in dataset.config["columns"]:
+        return "PICTURE.png"
     texts = next(iterate_split(dataset, "test", ["text"], 100)).column("text").to_pylist()
     shortest = min((text for text in texts if len(text) >= _ENOUGH_TO_TRY), key=len, default=texts[0])
     return shlex.quote(shortest[:60].replace("\n", " "))
@@ -146,7 +148,8 @@ def evaluated(evaluation: Artifact) -> Answer:
     facts = evaluation.json("evaluation.json")
     table = _table("metric", "value", "interval", "n")
     for name, found in facts["metrics"].items():
-        table.add_row(name, f"{found['value']:.4f}", f"{found['low']:.4f} to {found['high']:.4f}", f"{found['n']:,}")
+        value, low, high = ("–" if found[key] is None else f"{found[key]:.4f}" for key in ("value", "low", "high"))
+        table.add_row(name, value, f"{low} to {high}", f"{found['n']:,}")
     return Answer({"evaluation": str(evaluation.path), **facts}, Group(table, f"\nevaluation  {evaluation.path}"))
 
 

@@ -149,7 +149,8 @@ def test_every_task_makes_a_model_that_scores_what_the_record_says_and_answers(t
     assert bool(predictor.classes) == task.endswith("classification")
     assert len(ASK[task](predictor)) == 2
     prepared = TRAINING[task].prepare(material_of(dataset, spec))
-    before = prepared.evaluate(prepared.module.eval())
+    with torch.inference_mode():
+        before = prepared.evaluate(prepared.module.eval())
     prepared.module.load_state_dict(predictor.answerer.module.state_dict())
     with torch.inference_mode():
         after = prepared.evaluate(prepared.module.eval())
