@@ -13,13 +13,12 @@ TINY = {"epochs": 1, "batch_tokens": 512}
 
 
 @pytest.fixture
-def base(tmp_path: Path, danlu) -> Path:
+def base(tmp_path: Path, danlu) -> None:
     """A model to start from, called ``tiny@latest``."""
     write_csv(tmp_path / "texts.csv", made_up(200))
     path = tmp_path / "base.yaml"
     path.write_text(recipe_text("bert", train=TINY))
     assert danlu("train", path).code == 0
-    return path
 
 
 def fine_tuning(folder: Path, **sections: object) -> Path:
@@ -30,7 +29,8 @@ def fine_tuning(folder: Path, **sections: object) -> Path:
     return path
 
 
-def test_all_of_it_adapters_and_the_head_beside_each_other(tmp_path, danlu, base):
+@pytest.mark.usefixtures("base")
+def test_all_of_it_adapters_and_the_head_beside_each_other(tmp_path, danlu):
     recipe = fine_tuning(
         tmp_path,
         variants={"lora": {"train": {"adapt": {"mode": "lora"}}}, "head": {"train": {"adapt": {"mode": "head"}}}},
@@ -52,7 +52,8 @@ def test_all_of_it_adapters_and_the_head_beside_each_other(tmp_path, danlu, base
     assert sum(answers[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
 
-def test_a_size_that_is_not_the_checkpoints_and_a_checkpoint_that_is_not_there(tmp_path, danlu, base):
+@pytest.mark.usefixtures("base")
+def test_a_size_that_is_not_the_checkpoints_and_a_checkpoint_that_is_not_there(tmp_path, danlu):
     recipe = fine_tuning(tmp_path)
     wrong = danlu("train", recipe, "model.d_model=32")
     assert wrong.code == 2
@@ -63,7 +64,8 @@ def test_a_size_that_is_not_the_checkpoints_and_a_checkpoint_that_is_not_there(t
     assert "sample:NAME" in missing.err
 
 
-def test_a_variant_that_speaks_of_other_data_is_refused(tmp_path, danlu, base):
+@pytest.mark.usefixtures("base")
+def test_a_variant_that_speaks_of_other_data_is_refused(tmp_path, danlu):
     wrong = danlu("config", "show", fine_tuning(tmp_path, variants={"other": {"data": {"source": "x.csv"}}}))
     assert wrong.code == 2
     assert "a variant says nothing of 'data'" in wrong.err

@@ -6,8 +6,11 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from danlu.evaluate.tasks import TASKS
 from danlu.model.families import FAMILIES
 from danlu.train.baseline import BASELINES
 from danlu.train.tasks import TRAINING
@@ -77,39 +80,48 @@ def test_the_whole_life_cycle(danlu, recipe):
 
 
 OTHERS = sorted(set(TRAINING) - {"text-classification"})
-METRICS = {
-    "image-classification": "accuracy",
-    "language-modelling": "bits_per_character",
-    "translation": "chrf",
-}
+ASKED = {"image-classification": "bright.png", "language-modelling": "好棒", "translation": "好棒"}
+ANSWERED = {"image-classification": "label", "language-modelling": "continuation", "translation": "translation"}
 
 
 @pytest.mark.parametrize("task", OTHERS)
 def test_the_whole_life_cycle_of_every_other_task(danlu, tmp_path, task):
     write_source(tmp_path, task)
-    (tmp_path / "tiny.yaml").write_text(recipe_text(FAMILY[task], task))
+    epochs = 12 if task == "image-classification" else 2
+    (tmp_path / "tiny.yaml").write_text(recipe_text(FAMILY[task], task, train={"epochs": epochs}))
     said = danlu("run", tmp_path / "tiny.yaml", "--json")
     assert said.code in (0, 3), said.err
     found = said.json
     simple = next(label for label, baseline in BASELINES.items() if baseline.task == task)
+    primary = TASKS[task].primary
     assert set(found["metrics"]) == {FAMILY[task], simple}
-    values = {label: metrics[METRICS[task]]["value"] for label, metrics in found["metrics"].items()}
-    assert found["gate"]["metric"] == METRICS[task]
+    values = {label: metrics[primary]["value"] for label, metrics in found["metrics"].items()}
+    assert found["gate"]["metric"] == primary
     assert found["gate"]["difference"] == pytest.approx(values[FAMILY[task]] - values[simple], abs=1e-6)
-    lower_is_better = task == "language-modelling"
+    assert TASKS[task].higher_is_better == (task != "language-modelling")
     assert (found["gate"]["verdict"] == "better") == found["gate"]["passed"] == (said.code == 0)
     if found["gate"]["verdict"] != "no difference shown":
-        assert (found["gate"]["verdict"] == "better") == ((found["gate"]["difference"] < 0) == lower_is_better)
+        assert (found["gate"]["verdict"] == "better") == (
+            (found["gate"]["difference"] > 0) == TASKS[task].higher_is_better
+        )
     assert Path(found["report"]).read_text(encoding="utf-8").startswith("<!doctype html>")
     again = danlu("run", tmp_path / "tiny.yaml")
     assert again.code == said.code
     assert again.err.count("is there already") >= 1 + 2 + 2 + 1
     evaluation = danlu("eval", "tiny@latest", "bootstrap=200", "--json").json
-    assert evaluation["metrics"][METRICS[task]]["value"] == values[FAMILY[task]]
+    assert evaluation["metrics"][primary]["value"] == values[FAMILY[task]]
     compared = danlu("compare", f"tiny-{simple}@latest", "tiny@latest", "--json").json
     assert compared["models"][0]["verdict"] == found["gate"]["verdict"]
     for words in (["plan", tmp_path / "tiny.yaml"], ["data", tmp_path / "tiny.yaml"], ["log"]):
         assert danlu(*words).code == 0
+    Image.fromarray(np.tile(np.repeat(np.uint8([220, 40]), 7), (14, 1))).save(tmp_path / "bright.png")
+    for label in (simple, FAMILY[task]):
+        target = "tiny@latest" if label == FAMILY[task] else f"tiny-{label}@latest"
+        (answer,) = danlu("predict", target, ASKED[task], "--json").json["predictions"]
+        assert isinstance(answer[ANSWERED[task]], str)
+        if task == "image-classification":
+            assert answer["label"] == "0"  # bright on the left
+        assert danlu("predict", target, ASKED[task]).code == 0
 
 
 def test_another_name_for_the_same_work_can_be_asked_by_that_name(danlu, recipe):

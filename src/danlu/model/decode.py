@@ -18,7 +18,7 @@ from danlu.model.base import Generative
 from danlu.model.decoding.beams import Beams, beam_search
 from danlu.model.decoding.engine import quick
 from danlu.model.decoding.pieces import Pieces, Spelling
-from danlu.model.decoding.sampling import draw, filtered, penalised, uniforms
+from danlu.model.decoding.sampling import draw, filtered, most_likely, penalised, uniforms
 
 __all__ = ["DecodeConfig", "Generated", "generate", "prompt_batch", "stream"]
 
@@ -319,8 +319,8 @@ class _Writing:
     def step(self) -> bool:
         """Write a token of every text that has not ended; whether any is left."""
         tokens_B = self._choose()
-        chosen = self._logits_BV.gather(1, tokens_B[:, None])[:, 0] - self._logits_BV.logsumexp(1)
-        for row, token, logprob in zip(self._live, tokens_B.tolist(), chosen.tolist(), strict=True):
+        logprobs_B1 = self._logits_BV.float().log_softmax(1).gather(1, tokens_B[:, None])
+        for row, token, (logprob,) in zip(self._live, tokens_B.tolist(), logprobs_B1.tolist(), strict=True):
             self.texts[row].add(token, logprob)
         # The last rows take the places of those that leave: the others need not be moved.
         kept = list(range(len(self._live)))
@@ -346,7 +346,7 @@ class _Writing:
         if self._seen_BV is not None:
             logits_BV = penalised(logits_BV, self._seen_BV, config.repetition_penalty)
         if self._uniforms_BT is None:
-            return logits_BV.argmax(1)
+            return most_likely(logits_BV)
         logits_BV = filtered(logits_BV, config.temperature, config.top_k, config.top_p, config.min_p)
         self._n += 1
         return draw(logits_BV, self._uniforms_BT[:, self._n - 1])

@@ -101,5 +101,5 @@ class PixelLogisticRegression:
 
 
 def _flat(images_nCYX: NDArray[np.uint8]) -> NDArray[np.float32]:
-    flat: NDArray[np.float32] = images_nCYX.reshape(len(images_nCYX), -1).astype(np.float32) / 255
+    flat: NDArray[np.float32] = images_nCYX.reshape(len(images_nCYX), -1).astype(np.float32) / np.float32(255)
     return flat

@@ -74,11 +74,12 @@ class MuonAdamW(torch.optim.AdamW):
         for shape, parameters in alike.items():
             directions = []
             for parameter in parameters:
-                slot = self.state[parameter]
+                slot, gradient = self.state[parameter], parameter.grad
+                assert gradient is not None
                 if "momentum" not in slot:
                     slot["momentum"] = torch.zeros_like(parameter)
-                slot["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                directions.append(parameter.grad.lerp(slot["momentum"], group["momentum"]))  # Nesterov
+                slot["momentum"].lerp_(gradient, 1 - group["momentum"])
+                directions.append(gradient.lerp(slot["momentum"], group["momentum"]))  # Nesterov
             steps = orthogonalise(torch.stack(directions).flatten(2))
             rate = group["lr"] * _LIKE_ADAM * math.sqrt(max(steps.shape[1:]))
             for parameter, step in zip(parameters, steps, strict=True):
@@ -92,7 +93,7 @@ def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
         matrices: ``[n, rows, columns]``.
     """
     a, b, c = _NEWTON_SCHULZ
-    x = matrices / (matrices.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
+    x: torch.Tensor = matrices / (matrices.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     for _ in range(_ROUNDS):

@@ -140,7 +140,7 @@ ASK = {
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_makes_a_model_that_scores_what_the_record_says_and_answers(tmp_path, task):
     workspace, dataset = make_dataset(tmp_path, task=task)
-    spec = spec_of(tmp_path, FAMILY[task], task=task, train={"epochs": 3})
+    spec = spec_of(tmp_path, FAMILY[task], task=task, train={"epochs": 8})
     told = Listener()
     model = train_model(workspace, "tiny", dataset, spec, Sources(), SCORE, told)
     facts, predictor = model.json("training.json"), load_predictor(model)

@@ -119,9 +119,7 @@ class Attention(nn.Module):
         q_BHTK: torch.Tensor = self.q_norm(self.q(x_BTD).unflatten(-1, (-1, self.d_head))).transpose(1, 2)
         return q_BHTK
 
-    def _mix(
-        self, q_BHTK: torch.Tensor, memory: KeysValues, mask: torch.Tensor | None, causal: bool
-    ) -> torch.Tensor:
+    def _mix(self, q_BHTK: torch.Tensor, memory: KeysValues, mask: torch.Tensor | None, causal: bool) -> torch.Tensor:
         mixed_BHTK = F.scaled_dot_product_attention(
             q_BHTK,
             memory.keys,

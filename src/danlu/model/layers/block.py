@@ -92,9 +92,7 @@ class Block(nn.Module):
         assert self.cross is not None, "this block looks at no other sequence"
         return self.cross.keys_values(other_BSD)
 
-    def _add(
-        self, x_BTD: torch.Tensor, norm: nn.Module, part: Callable[[torch.Tensor], torch.Tensor]
-    ) -> torch.Tensor:
+    def _add(self, x_BTD: torch.Tensor, norm: nn.Module, part: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         out: torch.Tensor = (
             x_BTD + self.dropout(part(norm(x_BTD))) if self.norm_first else norm(x_BTD + self.dropout(part(x_BTD)))
         )

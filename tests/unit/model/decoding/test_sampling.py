@@ -4,13 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from danlu.model.decoding.sampling import draw, filtered, penalised, uniforms
+from danlu.model.decoding.sampling import draw, filtered, most_likely, penalised, uniforms
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0, -2.0], [0.0, 0.0, 3.0, 0.0, 0.0]])
 
 
 def allowed(logits_BV: torch.Tensor) -> list[list[int]]:
     return [row.isfinite().nonzero()[:, 0].tolist() for row in logits_BV]
+
+
+def test_the_most_likely_token_is_the_first_of_the_best():
+    assert most_likely(LOGITS).tolist() == [0, 2]
+    assert most_likely(torch.tensor([[1.0, 3.0, 3.0], [-torch.inf, -2.0, -3.0]])).tolist() == [1, 1]
 
 
 def test_a_token_that_was_seen_becomes_less_likely_whatever_its_sign():
