@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from danlu.core.config import read_yaml
+from danlu.core.config import Config, read_yaml
 from danlu.core.errors import UsageError
 from danlu.core.workspace import Workspace
 from danlu.model.families import FAMILIES, MEMORY, NGRAM, PIXELS, TFIDF
@@ -46,9 +46,14 @@ def test_five_lines_are_enough_and_the_size_derives_the_rest(tmp_path, task, fam
         for section, values in derived.items():
             for key, value in values.items():
                 found = getattr(getattr(loaded.recipe, section), key)
-                assert (list(found) if isinstance(value, list) else found) == value
-                origin = loaded.resolved.origins[f"{section}.{key}"]
-                assert origin == f"derived from model.family={family}, model.size={size}"
+                found = found.plain() if isinstance(found, Config) else found
+                wanted = {**found, **value} if isinstance(value, dict) else value
+                assert (list(found) if isinstance(value, list) else found) == wanted
+                leaves = (
+                    [f"{section}.{key}.{part}" for part in value] if isinstance(value, dict) else [f"{section}.{key}"]
+                )
+                for leaf in leaves:
+                    assert loaded.resolved.origins[leaf] == f"derived from model.family={family}, model.size={size}"
 
 
 @every_pair

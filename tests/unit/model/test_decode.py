@@ -290,8 +290,8 @@ def test_the_engine_is_used_and_writes_what_the_module_writes(tokenizer, monkeyp
     rows = list(range(9))
     fast = run("gpt", tokenizer, rows, max_new_tokens=24)
     asked = []
-    advance = engine.QuickGpt.advance
-    monkeypatch.setattr(engine.QuickGpt, "advance", lambda *words: asked.append(1) or advance(*words))
+    advance = engine.QuickDecoder.advance
+    monkeypatch.setattr(engine.QuickDecoder, "advance", lambda *words: asked.append(1) or advance(*words))
     assert run("gpt", tokenizer, rows, max_new_tokens=24) == fast
     assert len(asked) == 23
     plain = Counting(make("gpt", tokenizer))

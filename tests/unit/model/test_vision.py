@@ -98,7 +98,7 @@ def test_the_cnn_is_what_its_papers_say():
         x = residual(x, block)
     assert x.shape == (5, 6, 2, 3)
     expected = linear(x.mean((2, 3)), module.head.linear)
-    # float32 against float64 on logits of about 1; measured over 20 seeds: 5e-7.
+    # float32 against float64 on logits of about 1; measured over 20 seeds: 3e-7.
     np.testing.assert_allclose(module(batch).logits.detach(), expected, atol=3e-6)
 
 
@@ -107,7 +107,7 @@ def test_the_mlp_is_what_it_says():
     x = scaled(batch).reshape(5, -1)
     for layer in module.layers:
         x = np.maximum(normed(linear(x, layer[0]), layer[1], 1), 0)
-    # As above; measured over 20 seeds: 5e-7.
+    # As above; measured over 20 seeds: 4e-7.
     np.testing.assert_allclose(module(batch).logits.detach(), linear(x, module.head.linear), atol=3e-6)
 
 
@@ -138,13 +138,14 @@ def torch_vit(module, images):
 def test_the_vit_is_that_of_torchs_own_layers_forward_and_backward():
     module, batch = seasoned(module_of("vit")), batch_of(seed=9)
     ours, theirs = module(batch).logits, torch_vit(module, batch.images_BCYX)
-    # Sums in another order; measured over 20 seeds: 6e-7 forward and 4e-7 backward, where values reach 2.
+    # Sums in another order. Measured over 20 seeds: 8e-7 forward, where logits reach 2.4; 4e-6 backward, where
+    # gradients reach 11.
     torch.testing.assert_close(ours, theirs, atol=3e-6, rtol=0)
     parameters = dict(module.named_parameters())
     weights = torch.randn(ours.shape, generator=torch.Generator().manual_seed(0))
     mine, other = (torch.autograd.grad((each * weights).sum(), list(parameters.values())) for each in (ours, theirs))
     for name, a, b in zip(parameters, mine, other, strict=True):
-        torch.testing.assert_close(a, b, atol=3e-6, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_patches_come_row_by_row_each_with_its_own_place():
@@ -197,6 +198,7 @@ def test_a_picture_is_answered_alike_alone_and_among_others(family):
     together = module(batch).logits
     for row in range(5):
         alone = module(replace(batch, images_BCYX=batch.images_BCYX[row : row + 1])).logits[0]
+        # A product of another shape sums in another order; measured over 20 seeds: 4e-7.
         torch.testing.assert_close(together[row], alone, atol=3e-6, rtol=0)
 
 
@@ -236,6 +238,20 @@ def test_pictures_of_any_shape_go_through_the_cnn_and_the_mlp(size):
         assert bool(torch.isfinite(module(batch_of(size=size)).logits).all())
 
 
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_the_cnn_works_channels_last_also_on_pictures_with_one_channel(n_channels):
+    size = (n_channels, 8, 12)
+    module, seen = module_of("cnn", replace(SIGNATURE, image_size=size)), []
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda _layer, _given, made: seen.append(made))
+    module(batch_of(size=size))
+    assert len(seen) == 6
+    assert all(made.is_contiguous(memory_format=torch.channels_last) for made in seen)
+    # Weights stay as they are saved, so that an optimizer's state read from a checkpoint lies in memory as they do.
+    assert all(parameter.is_contiguous() for parameter in module.parameters())
+
+
 @every_family
 def test_it_runs_in_bfloat16(family):
     module, batch = seasoned(module_of(family)), batch_of(seed=9)
@@ -244,8 +260,8 @@ def test_it_runs_in_bfloat16(family):
         loss = module.loss(module(batch), batch)
     torch.autograd.backward(loss)
     assert loss.dtype == torch.float32
-    # bfloat16 keeps 8 bits of a number, and logits are about 1; measured over 20 seeds: 7e-3 at most.
-    torch.testing.assert_close(loss, exact, atol=3e-2, rtol=0)
+    # bfloat16 keeps 8 bits of a number, and logits are about 1; measured over 20 seeds: 2.4e-3 at most.
+    torch.testing.assert_close(loss, exact, atol=1e-2, rtol=0)
 
 
 @every_family
