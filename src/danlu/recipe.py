@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
-from danlu.core.config import Config, Layer, Resolved, read_overrides, read_yaml, resolve
+from danlu.core.config import Config, Layer, Resolved, leaves, read_overrides, read_yaml, resolve
 from danlu.core.errors import UsageError, nearest
 from danlu.core.workspace import Workspace
 from danlu.data.stage import DataConfig
@@ -262,9 +262,5 @@ def _derived(task: Task, family: str, size: str) -> Layer:
         raise UsageError(f"{family} has no size {size!r}", where="model.size", advice=nearest(size, sizes))
     baseline = next(label for label, simple in BASELINES.items() if simple.task == task)
     values: dict[str, Any] = {**sizes[size], "evaluate": {"baselines": [baseline]}}
-    origins = {
-        f"{section}.{key}": f"derived from model.family={family}, model.size={size}"
-        for section, derived in sizes[size].items()
-        for key in derived
-    }
+    origins = {key: f"derived from model.family={family}, model.size={size}" for key, _ in leaves(sizes[size])}
     return Layer(values, {**origins, "evaluate.baselines": f"derived from task={task}"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from danlu.model import ensemble
-from danlu.train.optimizer import OptimizerConfig, make_optimizer
+from danlu.train.optimizer import OptimizerConfig, make_optimizer, orthogonalise
 
 
 def test_steps_are_adamw_written_out_group_by_group() -> None:
@@ -96,3 +98,56 @@ def test_a_member_that_misleads_gets_no_weight_and_twins_share_theirs() -> None:
     assert (weights_M[:3] > 0).all()
     twins, _ = ensemble.fit_weights(np.stack([log_p_MBN[0], log_p_MBN[0]]), labels_B)
     np.testing.assert_allclose(twins[0], twins[1], atol=1e-6)
+
+
+def test_muon_steps_as_torchs_muon_does_and_adamw_keeps_the_rest() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(7, 12), nn.Linear(12, 20), nn.LayerNorm(20), nn.Linear(20, 8, bias=False))
+    twin = copy.deepcopy(model)
+    config = OptimizerConfig(optimizer="muon", learning_rate=0.02, weight_decay=0.1)
+    ours = make_optimizer(model, config)
+    matrices = [twin[1].weight, twin[3].weight]
+    rest = [parameter for parameter in twin.parameters() if all(parameter is not matrix for matrix in matrices)]
+    theirs = torch.optim.Muon(matrices, lr=0.02, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    others = torch.optim.AdamW(rest, lr=0.02, weight_decay=0.0, betas=config.betas, eps=config.eps)
+    start = [matrix.detach().clone() for matrix in matrices]
+    for step in range(4):
+        for parameter, own in zip(model.parameters(), twin.parameters(), strict=True):
+            parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(100 + step))
+            own.grad = parameter.grad.clone()
+        ours.step()
+        theirs.step()
+        others.step()
+    for mine, own, before in zip((model[1].weight, model[3].weight), matrices, start, strict=True):
+        off, moved = (mine - own).detach().norm().item(), (own - before).detach().norm().item()
+        # torch iterates in bfloat16, which keeps 8 bits; measured 1.2% of the way moved, 4 steps.
+        assert off / moved < 0.03
+    for (name, mine), own in zip(model.named_parameters(), twin.parameters(), strict=True):
+        if mine.ndim < 2 or name == "0.weight":
+            torch.testing.assert_close(mine, own, atol=1e-6, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (5, 17), (17, 5)])
+def test_orthogonal_matrices_have_equal_singular_values_and_the_same_directions(shape: tuple[int, int]) -> None:
+    torch.manual_seed(1)
+    matrices = torch.randn(3, *shape, dtype=torch.float64)
+    found = orthogonalise(matrices)
+    left, values, right = torch.linalg.svd(matrices, full_matrices=False)
+    diagonal = left.mT @ found @ right.mT
+    sizes = diagonal.diagonal(dim1=1, dim2=2)
+    # Every singular value lands between 0.68 and 1.21 (Jordan et al., 2024), unless it was next to nothing.
+    assert bool(((sizes > 0.6) & (sizes < 1.25))[values / values.norm(dim=1, keepdim=True) > 0.02].all())
+    torch.testing.assert_close(diagonal, torch.diag_embed(sizes), atol=1e-10, rtol=0)
+
+
+def test_a_head_is_never_stepped_by_muon_and_resuming_needs_only_the_saved_slots() -> None:
+    model = nn.Module()
+    model.body, model.head = nn.Linear(6, 4), nn.Linear(4, 3)
+    optimizer = make_optimizer(model, OptimizerConfig(optimizer="muon"))
+    muon = [parameter for group in optimizer.param_groups if "momentum" in group for parameter in group["params"]]
+    assert [parameter is model.body.weight for parameter in muon] == [True]
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert set(optimizer.state[model.body.weight]) == {"momentum"}
+    assert set(optimizer.state[model.head.weight]) == {"step", "exp_avg", "exp_avg_sq"}

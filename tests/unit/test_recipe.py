@@ -43,17 +43,12 @@ def minimal(task, family):
 def test_five_lines_are_enough_and_the_size_derives_the_rest(tmp_path, task, family):
     for size, derived in FAMILIES[family].Config.sizes.items():
         loaded = read(tmp_path, minimal(task, family), f"model.size={size}")
-        for section, values in derived.items():
-            for key, value in values.items():
-                found = getattr(getattr(loaded.recipe, section), key)
-                found = found.plain() if isinstance(found, Config) else found
-                wanted = {**found, **value} if isinstance(value, dict) else value
-                assert (list(found) if isinstance(value, list) else found) == wanted
-                leaves = (
-                    [f"{section}.{key}.{part}" for part in value] if isinstance(value, dict) else [f"{section}.{key}"]
-                )
-                for leaf in leaves:
-                    assert loaded.resolved.origins[leaf] == f"derived from model.family={family}, model.size={size}"
+        found, origin = dict(leaves(loaded.recipe.plain())), f"derived from model.family={family}, model.size={size}"
+        for key, value in leaves(derived):
+            assert found[key] == value
+            assert loaded.resolved.origins[key] == origin
+        said = {key for key, from_ in loaded.resolved.origins.items() if from_ == origin}
+        assert said == {key for key, _ in leaves(derived)}, "what is said to be derived is"
 
 
 @every_pair
