@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from danlu.core.config import Config, read_yaml
+from danlu.core.config import leaves, read_yaml
 from danlu.core.errors import UsageError
 from danlu.core.workspace import Workspace
 from danlu.model.families import FAMILIES, MEMORY, NGRAM, PIXELS, TFIDF
