@@ -51,8 +51,8 @@ class VitConfig(FamilyConfig):
 
     sizes: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {
         "tiny": {
-            "model": {"patch_size": 7, "d_model": 128, "n_layers": 2, "n_heads": 4, "d_ff": 256},
-            "train": {"optimizer": "muon", "epochs": 10, "learning_rate": 3e-3, "batch_tokens": 128, "augment": MOVES},
+            "model": {"patch_size": 7, "d_model": 128, "n_layers": 2, "n_heads": 2, "d_ff": 256},
+            "train": {"optimizer": "muon", "epochs": 11, "learning_rate": 4e-3, "batch_tokens": 128, "augment": MOVES},
         },
         "small": {
             "model": {"patch_size": 8, "d_model": 192, "n_layers": 8, "n_heads": 3, "d_ff": 768, "dropout": 0.1},
