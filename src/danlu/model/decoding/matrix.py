@@ -12,7 +12,7 @@ __all__ = ["Curve", "Matrix"]
 Curve = Literal["none", "relu", "gelu", "gelu-tanh"]
 """What the product goes through."""
 
-_PACKED_FROM = 4
+_PACKED_FROM = 3
 """Rows from which oneDNN's blocked weights are faster than a plain product; below, there is nothing to reuse them for.
 
 The operators are those that torch.compile's frozen linear layers come down to.
