@@ -11,6 +11,7 @@ left out where they are not installed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import os
 import statistics
@@ -60,7 +61,7 @@ def main() -> None:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             print(f"{name} is not installed: left out", file=sys.stderr)
-    print(", ".join(versions), f"; {given.threads} threads, {given.new} new tokens, {given.rounds} rounds in turn")
+    print(f"{', '.join(versions)}; {given.threads} threads, {given.new} new tokens, {given.rounds} rounds in turn")
     for style in given.styles.split(","):
         with tempfile.TemporaryDirectory() as folder:
             module = make_model(STYLES[style])
@@ -104,11 +105,9 @@ def make_ways(module: Gpt, folder: Path, n_new: int, n_threads: int) -> dict[str
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     ways: dict[str, Way] = {"danlu": partial(by_danlu, quick(module), tokenizer, DecodeConfig(max_new_tokens=n_new))}
     save_pretrained(module, tokenizer, folder / "model")
-    try:
+    with contextlib.suppress(ModuleNotFoundError):
         ways["transformers"] = transformers_way(folder / "model", n_new)
-        ways |= ctranslate2_ways(folder, n_new, n_threads)
-    except ModuleNotFoundError as error:
-        print(f"left out: {error}", file=sys.stderr)
+        ways |= ctranslate2_ways(folder, n_new, n_threads)  # whose converter needs transformers
     return ways
 
 

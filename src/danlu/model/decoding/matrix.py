@@ -13,9 +13,9 @@ Curve = Literal["none", "relu", "gelu", "gelu-tanh"]
 """What the product goes through."""
 
 _PACKED_FROM = 3
-"""Rows from which oneDNN's blocked weights are faster than a plain product; below, there is nothing to reuse them for.
+"""Rows from which oneDNN's blocked weights are faster than a plain product: with fewer, reading the weights is all.
 
-The operators are those that torch.compile's frozen linear layers come down to.
+The operators are those that torch.compile's frozen linear layers come down to; they need no compiler.
 """
 _ONEDNN = {"none": ("none", ""), "relu": ("relu", ""), "gelu": ("gelu", "none"), "gelu-tanh": ("gelu", "tanh")}
 

@@ -57,7 +57,7 @@ def ask(style: str, n_texts: int) -> Batch:
 
 
 @pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("n_texts", [1, 3, 4, 9])
+@pytest.mark.parametrize("n_texts", [1, 2, 3, 9])
 @torch.inference_mode()
 def test_it_gives_the_logits_of_the_module(style, n_texts):
     module = make(style)
