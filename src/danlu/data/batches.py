@@ -8,6 +8,7 @@ themselves are shuffled.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ class Tokens:
         """From lists of ids."""
         lengths = np.fromiter((len(text) for text in texts), np.int64, len(texts))
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        ids = np.fromiter((token for text in texts for token in text), np.int32, int(offsets[-1]))
+        ids = np.fromiter(chain.from_iterable(texts), np.int32, int(offsets[-1]))
         return cls(ids, offsets)
 
     def __len__(self) -> int:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +33,8 @@ __all__ = [
 SPECIAL = ("<pad>", "<unk>", "<cls>", "<sep>", "<mask>")
 """Ids 0 to 4 of every tokenizer that danlu trains."""
 PAD = SPECIAL.index("<pad>")
+_FIXED = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256))]
+"""The first tokens of a vocabulary of characters: the bytes stand for those that it lacks."""
 
 _CALLED = {
     "mask": ("<mask>", "[MASK]"),
@@ -75,30 +78,17 @@ def train_tokenizer(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
 
 
 def _char_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    """Byte-pair encoding over the most frequent characters."""
     # A third of the vocabulary at least is left for pairs.
-    room = vocab_size - len(SPECIAL) - 256
-    return _character_pairs(texts, max(1, 2 * room // 3), room)
-
-
-def _char(texts: Sequence[str], vocab_size: int) -> Tokenizer:
-    return _character_pairs(texts, vocab_size - len(SPECIAL) - 256, 0)
-
-
-def _character_pairs(texts: Sequence[str], n_characters: int, room: int) -> Tokenizer:
-    """Byte-pair encoding over the most frequent characters; ``room`` for characters and pairs together."""
-    counts = Counter(character for text in texts for character in text)
-    # Sorted, for the trainer would choose by chance among characters that are equally frequent.
-    frequent = sorted((c for c, count in counts.items() if count >= _RARE), key=lambda c: (-counts[c], c))
-    byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
-    n_characters = min(len(frequent), n_characters)
-    tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL[1], byte_fallback=True))
+    room = vocab_size - len(_FIXED)
+    alphabet = _frequent(texts, max(1, 2 * room // 3))
+    tokenizer = _over_characters(_FIXED)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\p{P}\p{S}]|[A-Za-z]+|[0-9]+|\s+"), "isolated")
-    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     trainer = trainers.BpeTrainer(
-        vocab_size=len(SPECIAL) + len(byte_tokens) + max(room, n_characters),
-        special_tokens=[*SPECIAL, *byte_tokens],
-        initial_alphabet=frequent[:n_characters],
-        limit_alphabet=n_characters,
+        vocab_size=len(_FIXED) + room,
+        special_tokens=_FIXED,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
         max_token_length=_LONGEST,
         min_frequency=_RARE,
         show_progress=False,
@@ -108,6 +98,28 @@ def _character_pairs(texts: Sequence[str], n_characters: int, room: int) -> Toke
     made = json.loads(tokenizer.to_str())
     made["added_tokens"] = [token for token in made["added_tokens"] if token["content"] in SPECIAL]
     return Tokenizer.from_str(json.dumps(made))
+
+
+def _char(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    """The most frequent characters: with no pair to merge, there is nothing to train."""
+    tokenizer = _over_characters([*_FIXED, *sorted(_frequent(texts, vocab_size - len(_FIXED)))])
+    tokenizer.add_special_tokens(list(SPECIAL))
+    return tokenizer
+
+
+def _over_characters(names: Sequence[str]) -> Tokenizer:
+    """Characters, and bytes for those without a token of their own; nothing is merged yet."""
+    vocabulary = {name: number for number, name in enumerate(names)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token=SPECIAL[1], byte_fallback=True))
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    return tokenizer
+
+
+def _frequent(texts: Sequence[str], n_most: int) -> list[str]:
+    """The most frequent characters that are not rare, at most so many."""
+    counts = Counter(chain.from_iterable(texts))
+    # Sorted, for the trainer would choose by chance among characters that are equally frequent.
+    return sorted((c for c, count in counts.items() if count >= _RARE), key=lambda c: (-counts[c], c))[:n_most]
 
 
 def _byte_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:

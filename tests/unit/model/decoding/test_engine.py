@@ -133,7 +133,7 @@ def test_a_product_is_that_of_a_linear_layer_however_many_rows_there_are(curve, 
     linear = nn.Linear(*shape, bias=biased)
     curves = {"none": nn.Identity(), "relu": nn.ReLU(), "gelu": nn.GELU(), "gelu-tanh": nn.GELU(approximate="tanh")}
     matrix = Matrix(linear.weight.detach(), None if linear.bias is None else linear.bias.detach(), curve)
-    for n_rows in (1, 2, 3, 4, 17):
+    for n_rows in (1, 2, 5, 6, 17):
         x_BD = torch.randn(n_rows, shape[0])
         y_BF = torch.randn(n_rows, shape[1])
         # 2e-6 measured, of numbers up to 4.
