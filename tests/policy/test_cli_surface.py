@@ -19,6 +19,7 @@ VERBS = {
     "eval": ["model", "overrides"],
     "compare": ["models"],
     "predict": ["model", "texts", "--decode"],
+    "export": ["model", "folder"],
     "log": [],
     "config": ["what", "recipe", "overrides"],
     "doctor": [],

@@ -28,6 +28,7 @@ __all__ = [
     "configured",
     "evaluated",
     "examined",
+    "exported",
     "fetched",
     "logged",
     "planned",
@@ -221,6 +222,16 @@ def _classified(asked: Sequence[str], predictor: Predictor) -> list[dict[str, An
         }
         for text, row in zip(asked, probabilities, strict=True)
     ]
+
+
+def exported(model: Artifact, folder: Path) -> Answer:
+    """Where a model was written to, and what of it."""
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    table = _table("file", "bytes")
+    for name, size in sizes.items():
+        table.add_row(name, f"{size:,}")
+    facts = {"model": str(model.path), "digest": model.digest, "folder": str(folder.absolute()), "files": sizes}
+    return Answer(facts, Group(table, f"\nfolder  {folder}"))
 
 
 def logged(workspace: Workspace) -> Answer:

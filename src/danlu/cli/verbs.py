@@ -106,6 +106,21 @@ def predict(
 
 
 @verb
+def export(
+    call: Call,
+    model: Model,
+    folder: Annotated[Path, typer.Argument(help="Where to; it must not be there yet.", metavar="FOLDER")],
+) -> Answer:
+    """Write a model as a folder in Hugging Face layout, which transformers and vLLM load."""
+    from danlu.cli import answers
+    from danlu.model.predictor import load_predictor
+
+    found = call.workspace.target(model, "model")
+    load_predictor(found).export(folder)
+    return answers.exported(found, folder)
+
+
+@verb
 def log(call: Call) -> Answer:
     """List models, what they are called, and what was decided about them."""
     from danlu.cli import answers

@@ -7,6 +7,7 @@ themselves are shuffled.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -40,6 +41,12 @@ class Tokens:
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         ids = np.fromiter(chain.from_iterable(texts), np.int32, int(offsets[-1]))
         return cls(ids, offsets)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Tokens]) -> Tokens:
+        """The texts of several, one after another."""
+        lengths = np.concatenate([part.lengths for part in parts])
+        return cls(np.concatenate([part.ids for part in parts]), np.concatenate([[0], np.cumsum(lengths)]))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -86,7 +86,7 @@ class GptConfig(TextConfig):
 
     sizes: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {
         "tiny": {
-            "model": {"d_model": 192, "n_layers": 3, "n_heads": 4, "d_ff": 512},
+            "model": {"d_model": 192, "n_layers": 3, "n_heads": 4, "d_ff": 512, "embedding_from": "cooccurrence"},
             "train": {"epochs": 1, "optimizer": "muon", "learning_rate": 3e-3, "batch_tokens": 1024},
         },
         "small": {

@@ -15,12 +15,14 @@ import numpy as np
 from pydantic import ValidationError
 
 from danlu.core.artifact import Artifact
-from danlu.core.errors import CorruptError
+from danlu.core.errors import CorruptError, UsageError
 from danlu.core.files import read_json, write_json
 from danlu.data.clean import CleanConfig, standard_texts
 from danlu.data.images import standard_image
 from danlu.model.decode import DecodeConfig
 from danlu.model.families import Answerer, Classifier, ImageClassifier, LanguageModel, Translator, answerer_class
+from danlu.model.pretrained.save import save_pretrained
+from danlu.model.text import TextModel
 
 __all__ = ["Predictor", "load_predictor"]
 
@@ -84,6 +86,19 @@ class Predictor:
         facts: dict[str, Any] = {"task": self.task, "family": self.family, "classes": list(self.classes)}
         facts |= {} if self.image_size is None else {"image_size": list(self.image_size)}
         write_json(folder / "model.json", {**facts, "clean": self.clean.plain()})
+
+    def export(self, folder: Path) -> None:
+        """Write the network and its tokenizer as transformers does, whole or not at all.
+
+        How raw text is cleaned before the model sees it (``clean``) has no place in such a folder.
+
+        Raises:
+            UsageError: The folder is there already, or transformers has no counterpart of the model.
+        """
+        if not isinstance(self.answerer, TextModel):
+            what = f"a {self.family} for {self.task} has no counterpart in transformers"
+            raise UsageError(what, advice="bert and gpt models can be exported")
+        save_pretrained(self.answerer.module, self.answerer.tokenizer, folder, classes=self.classes)
 
 
 def load_predictor(model: Artifact) -> Predictor:

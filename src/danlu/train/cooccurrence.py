@@ -30,7 +30,7 @@ def cooccurrence_vectors(tokens: Tokens, vocab_size: int, d_model: int, std: flo
         seed: Of the randomised SVD.
 
     Returns:
-        float32 ``[V, D]``; a token that never occurs has zeros.
+        float32 ``[V, D]``; a token that never stands beside another has zeros.
     """
     counts = _cooccurrences(tokens, vocab_size).tocoo()
     totals = np.asarray(counts.sum(axis=1)).ravel()
@@ -46,6 +46,7 @@ def cooccurrence_vectors(tokens: Tokens, vocab_size: int, d_model: int, std: flo
     # Factors come in order of weight; a random rotation spreads them evenly over the heads.
     rotation, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(d_model, d_model)))
     vectors = vectors @ rotation
+    vectors[positive.sum(axis=1) == 0] = 0  # the SVD leaves rounding there
     scaled: np.ndarray = (vectors * (std / max(vectors.std(), np.finfo(float).tiny))).astype(np.float32)
     return scaled
 

@@ -17,9 +17,13 @@ __all__ = ["MuonAdamW", "OptimizerConfig", "learning_rate", "make_optimizer", "o
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""Coefficients of Jordan's quintic: after five rounds every singular value is between about 0.7 and 1.2."""
-_ROUNDS = 5
+_POLYNOMIALS = ((7.7110, -22.1138, 16.2487), (3.2153, -2.4112, 0.5013), (2.2183, -1.5940, 0.4107))
+"""Coefficients of x, x^3 and x^5, one after another: each comes nearest to 1, by its largest error, over where those
+before it leave singular values from 0.02 to 1 (Amsel et al., 2025). They end between 0.907 and 1.093; smaller ones stay
+small.
+
+Three rounds instead of the usual five (Jordan et al., 2024): a small model's step is a fifth shorter.
+"""
 _LIKE_ADAM = 0.2
 """Root mean square of AdamW's steps, to which Muon's are scaled, so that both share a learning rate (Liu et al., 2025).
 """
@@ -87,18 +91,18 @@ class MuonAdamW(torch.optim.AdamW):
 
 
 def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
-    """The nearest matrices with all singular values about 1, by Newton-Schulz iteration.
+    """Matrices with the same singular vectors and all singular values about 1, by polynomials of their own products.
 
     Args:
-        matrices: ``[n, rows, columns]``.
+        matrices: ``[n, rows, columns]``. Singular values below 0.02 of a matrix's norm come out the smaller the smaller
+            they were.
     """
-    a, b, c = _NEWTON_SCHULZ
     x: torch.Tensor = matrices / (matrices.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
-    for _ in range(_ROUNDS):
+    for a, b, c in _POLYNOMIALS:
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
 
 

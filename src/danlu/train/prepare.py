@@ -206,8 +206,9 @@ def start_module(material: Material, signature: Signature, seeds: Seeds, tokens:
         weight = module.get_parameter("embedding.tokens.weight")
         seed = seeds.at("init", "cooccurrence")
         vectors = cooccurrence_vectors(tokens, weight.shape[0], weight.shape[1], std=EMBEDDING_STD, seed=seed)
-        with torch.no_grad():
-            weight.copy_(torch.from_numpy(vectors))
+        known_V1 = torch.from_numpy(vectors.any(axis=1, keepdims=True))
+        with torch.no_grad():  # a token without company, such as the mask, keeps what was drawn for it
+            weight.copy_(torch.where(known_V1, torch.from_numpy(vectors), weight))
     if signature.task == material.spec.task:
         adapt(module, material.spec.train.adapt, seeds)
     return module.to(device())

@@ -8,7 +8,7 @@ from danlu.core.batch import NOT_PREDICTED, Batch
 from danlu.data.batches import Tokens, in_order
 from danlu.data.sequences import Windows, collate_pairs, windows
 from danlu.data.tokenizer import encode
-from danlu.model.base import Model
+from danlu.model.base import Model, text_config
 from danlu.model.translator import NeuralTranslator
 from danlu.train.examples import load_pairs
 from danlu.train.feed import PlannedFeed
@@ -23,17 +23,20 @@ def prepare(material: Material) -> Prepared:
     texts = load_pairs(material.dataset, "train")
     seeds = kept_seeds(material)
     tokenizer = kept_tokenizer(material, lambda: texts[0] + texts[1])
-    module = start_module(material, text_signature(material, "translation", tokenizer), seeds)
+    max_len = text_config(material.spec.model).max_len
+
+    def encoded(texts: list[str]) -> Tokens:
+        return encode(tokenizer, texts, max_len - 1, special=False)  # room for the end
+
+    sources, targets = map(encoded, texts)
+    signature = text_signature(material, "translation", tokenizer)
+    module = start_module(material, signature, seeds, Tokens.joined([sources, targets]))
     device = next(module.parameters()).device
     translator = NeuralTranslator(module, tokenizer)
-    special, max_len = translator.special, translator.config.max_len
-
-    def encoded(sources: list[str], targets: list[str]) -> tuple[Tokens, Windows]:
-        # Room for the end of a source and for the end of its translation.
-        source, target = (encode(tokenizer, each, max_len - 1, special=False) for each in (sources, targets))
-        return source, windows(target, special, max_len, 0)
-
-    train, valid = encoded(*texts), encoded(*load_pairs(material.dataset, "valid"))
+    special = translator.special
+    train = sources, windows(targets, special, max_len, 0)
+    sources, targets = map(encoded, load_pairs(material.dataset, "valid"))
+    valid = sources, windows(targets, special, max_len, 0)
 
     def make(rows: np.ndarray, _step: int) -> Batch:
         return collate_pairs(*train, rows, special).to(device)

@@ -95,3 +95,10 @@ def test_stretches_may_overlap_and_have_room_behind_them():
     assert torch.equal(mask, found != 7)
     assert positions.tolist() == [[0, 1, 2, 3, 4, 5]] * 4
     assert {found.dtype, positions.dtype} == {torch.int64}
+
+
+def test_tokens_joined_are_the_texts_one_after_another() -> None:
+    parts = [Tokens.of([[1, 2], [], [3]]), Tokens.of([]), Tokens.of([[4, 5, 6]])]
+    joined = Tokens.joined(parts)
+    assert joined.lengths.tolist() == [2, 0, 1, 3]
+    assert joined.ids.tolist() == [1, 2, 3, 4, 5, 6]
