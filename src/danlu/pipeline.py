@@ -16,14 +16,14 @@ from danlu.core.progress import Progress
 from danlu.core.workspace import Workspace
 from danlu.data.few_shot import few_shot_dataset
 from danlu.data.stage import build_dataset, require_split
-from danlu.evaluate.chrf_bleu import chrf_of_each
 from danlu.evaluate.config import EvaluateConfig
 from danlu.evaluate.intervals import mean_of_runs
 from danlu.evaluate.stage import compare_models, evaluate_model, validation_scores
+from danlu.model.families import ENSEMBLE
 from danlu.recipe import Loaded, Recipe, load
 from danlu.report.stage import Entry, write_data_card, write_report
 from danlu.train.baseline import BASELINES, train_baseline
-from danlu.train.ensemble import COMBINED, Judges, train_ensemble
+from danlu.train.ensemble import train_ensemble
 from danlu.train.plan import Plan, plan_training
 from danlu.train.prepare import Sources, TrainingSpec
 from danlu.train.stage import train_model
@@ -122,11 +122,8 @@ class Job:
         members = {
             label: self._train(label, f"{recipe.name}-{label}") for label in (recipe.model.family, *recipe.ensemble)
         }
-        judges = Judges(validation_scores, chrf_of_each)
-        ensemble = train_ensemble(
-            self.workspace, recipe.name, self.dataset, recipe.task, members, judges, self.progress
-        )
-        return {COMBINED[recipe.task].family: self._called_latest(recipe.name, ensemble), **members}
+        ensemble = train_ensemble(self.workspace, recipe.name, self.dataset, members, validation_scores, self.progress)
+        return {ENSEMBLE: self._called_latest(recipe.name, ensemble), **members}
 
     def run(self) -> Ran:
         """From raw data to the report, and the gate's decision.

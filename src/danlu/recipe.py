@@ -17,11 +17,10 @@ from danlu.data.stage import DataConfig
 from danlu.data.tokenizer import TokenizerConfig
 from danlu.evaluate.config import EvaluateConfig
 from danlu.model.base import FamilyConfig, Task
-from danlu.model.families import FAMILIES, MEMORY
+from danlu.model.families import FAMILIES
 from danlu.model.pretrained.config import read_config
 from danlu.start import SCRATCH, find_start
 from danlu.train.baseline import BASELINES
-from danlu.train.ensemble import COMBINED
 from danlu.train.loop import TrainConfig
 from danlu.train.prepare import Start
 from danlu.train.pretrain import PretrainConfig
@@ -61,8 +60,7 @@ class Recipe(Config):
     """Other ways to make the model, by name: what each says otherwise of model, tokenizer, pretrain and train. They are
     trained, evaluated and compared beside it."""
     ensemble: tuple[str, ...] = ()
-    """Other models whose answers are combined with the model's; how is fitted on the validation split. Classifiers: by
-    weights. A translator, with ``translation-memory``: similar texts are looked up, all others translated."""
+    """Other models whose answers are combined with the model's; their weights are fitted on the validation split."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """How it is judged."""
 
@@ -227,13 +225,8 @@ def _check_labels(recipe: Recipe) -> None:
                 raise UsageError(
                     f"no model for {recipe.task} is called {label!r}", where=key, advice=nearest(label, known)
                 )
-    if recipe.ensemble and recipe.task not in COMBINED:
-        what = f"only models for {' or '.join(COMBINED)} are combined"
-        raise UsageError(what, where="ensemble", advice="leave ensemble out")
-    if recipe.ensemble and recipe.task == "translation" and recipe.ensemble != (MEMORY,):
-        raise UsageError(
-            "a translator is combined with a memory alone", where="ensemble", advice=f"ensemble: [{MEMORY}]"
-        )
+    if recipe.ensemble and recipe.task != "text-classification":
+        raise UsageError("only text classifiers are combined", where="ensemble", advice="leave ensemble out")
     if recipe.evaluate.few_shot.shots and recipe.task != "text-classification":
         what = "few-shot curves are for text classification"
         raise UsageError(what, where="evaluate.few_shot", advice="leave it out")

@@ -124,22 +124,6 @@ def test_the_whole_life_cycle_of_every_other_task(danlu, tmp_path, task):
         assert danlu("predict", target, ASKED[task]).code == 0
 
 
-def test_a_memory_and_a_network_answer_as_one(danlu, tmp_path):
-    write_source(tmp_path, "translation")
-    text = recipe_text("transformer", "translation", train={"epochs": 1}, ensemble=["translation-memory"])
-    (tmp_path / "tiny.yaml").write_text(text)
-    said = danlu("run", tmp_path / "tiny.yaml", "--json")
-    assert said.code in (0, 3), said.err
-    assert set(said.json["metrics"]) == {"cascade", "transformer", "translation-memory"}
-    training = json.loads((Path(said.json["model"]) / "training.json").read_text())
-    known = json.loads((Path(said.json["model"]) / "memory" / "pairs.json").read_text())[0]
-    (answer,) = danlu("predict", "tiny@latest", known[0], "--json").json["predictions"]
-    if training["threshold"] <= 1:
-        assert answer["translation"] == known[1]
-    assert "The model is a cascade" in Path(said.json["report"]).read_text(encoding="utf-8")
-    assert danlu("run", tmp_path / "tiny.yaml").code == said.code
-
-
 def test_another_name_for_the_same_work_can_be_asked_by_that_name(danlu, recipe):
     assert danlu("train", recipe, "ensemble=[]", "pretrain.epochs=0", "train.epochs=1").code == 0
     renamed = danlu("train", recipe, "ensemble=[]", "pretrain.epochs=0", "train.epochs=1", "name=other")

@@ -18,7 +18,7 @@ import numpy as np
 from danlu.core.errors import UsageError
 from danlu.evaluate.metrics import Floats
 
-__all__ = ["N_CHRF", "bleu_counts", "bleu_of_sums", "chrf_counts", "chrf_of_each", "chrf_of_sums", "signatures"]
+__all__ = ["N_CHRF", "bleu_counts", "bleu_of_sums", "chrf_counts", "chrf_of_sums", "signatures"]
 
 CHRF_ORDERS, BLEU_ORDERS = 6, 4
 BETA = 2
@@ -61,15 +61,6 @@ def chrf_of_sums(sums_RJ: Floats) -> Floats:
     above_R = (1 + BETA**2) * precision_R * recall_R
     chrf_R: Floats = 100 * np.divide(above_R, below_R, out=np.zeros_like(below_R), where=below_R > 0)
     return chrf_R
-
-
-def chrf_of_each(hypotheses: Sequence[str], references: Sequence[str]) -> Floats:
-    """ChrF2 (B,), 0 to 100, of each text alone.
-
-    Raises:
-        UsageError: sacrebleu is not installed.
-    """
-    return chrf_of_sums(chrf_counts(hypotheses, references))
 
 
 def bleu_counts(hypotheses: Sequence[str], references: Sequence[str]) -> Floats:

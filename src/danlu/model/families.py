@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from danlu.model.decode import DecodeConfig
 
 __all__ = [
-    "CASCADE",
     "ENSEMBLE",
     "FAMILIES",
     "MEMORY",
@@ -34,7 +33,6 @@ __all__ = [
 
 TFIDF = "tfidf-lr"
 ENSEMBLE = "ensemble"
-CASCADE = "cascade"
 NGRAM = "5-gram"
 MEMORY = "translation-memory"
 PIXELS = "pixels-lr"
@@ -59,7 +57,6 @@ _FITTED = Table(
     {
         TFIDF: "danlu.model.tfidf:TfidfLogisticRegression",
         ENSEMBLE: "danlu.model.ensemble:Ensemble",
-        CASCADE: "danlu.model.cascade:Cascade",
         NGRAM: "danlu.model.ngram:NgramModel",
         MEMORY: "danlu.model.translation_memory:TranslationMemory",
         PIXELS: "danlu.model.pixels:PixelLogisticRegression",

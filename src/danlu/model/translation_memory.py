@@ -19,7 +19,7 @@ from danlu.core.config import Config
 from danlu.core.errors import CorruptError, DataError
 from danlu.core.files import read_json, write_json
 
-__all__ = ["Known", "TranslationMemory", "TranslationMemoryConfig"]
+__all__ = ["TranslationMemory", "TranslationMemoryConfig"]
 
 _PLACEHOLDER = r"</?[A-Za-z][^<>]*>|&\#?\w+;|%\([\w.]+\)[a-z]|%(?:\d+\$)?[a-z]\b|%\d|\$?\{[^{}]*\}"
 _TOKEN = re.compile(rf"(?P<placeholder>{_PLACEHOLDER})|(?P<number>\d+)|[㐀-鿿]|(?P<word>[^\W\d_]+)|\s+|.", re.DOTALL)
@@ -55,15 +55,10 @@ class _Token(NamedTuple):
         return self.kind if self.kind in ("placeholder", "number") else self.text.lower()
 
 
-class Known(NamedTuple):
-    """What a memory answers."""
-
+class _Answer(NamedTuple):
     similarity: float
-    """Of the text to the known one that it is answered by: from 0 to 1, and 1 for a known text."""
     place: int
-    """Which of the memory's ``pairs`` that is."""
     translation: str
-    """The mended translation."""
 
 
 class TranslationMemory:
@@ -130,11 +125,11 @@ class TranslationMemory:
 
     def translate(self, sources: Sequence[str]) -> list[str]:
         """The translation of every text."""
-        return [answer.translation for answer in self.answers(sources)]
+        return [answer.translation for answer in self._answers(sources)]
 
-    def answers(self, sources: Sequence[str]) -> list[Known]:
-        """The translation of every text with where it comes from."""
-        return list(self._answers(sources))
+    def matches(self, sources: Sequence[str]) -> list[tuple[int, float]]:
+        """Which of ``pairs`` each text is answered by, and its similarity: from 0 to 1, and 1 for a known text."""
+        return [(answer.place, answer.similarity) for answer in self._answers(sources)]
 
     def save(self, folder: Path) -> None:
         """Write ``config.json`` and ``pairs.json`` into a folder; all else follows from them."""
@@ -155,7 +150,7 @@ class TranslationMemory:
         except (DataError, TypeError, ValidationError) as error:
             raise CorruptError(f"not a saved translation memory: {error}", where=str(folder)) from error
 
-    def _answers(self, sources: Sequence[str]) -> Iterator[Known]:
+    def _answers(self, sources: Sequence[str]) -> Iterator[_Answer]:
         assert self.pairs, "fit or load first"
         n_candidates = min(self.config.n_candidates, len(self.pairs))
         for start in range(0, len(sources), N_ROWS):
@@ -165,14 +160,14 @@ class TranslationMemory:
             for source, cosines_N, nearest_K in zip(rows, cosines_BN, nearest_BK, strict=True):
                 yield self._answer(source, cosines_N, nearest_K)
 
-    def _answer(self, source: str, cosines_N: NDArray[np.float32], nearest_K: NDArray[np.intp]) -> Known:
+    def _answer(self, source: str, cosines_N: NDArray[np.float32], nearest_K: NDArray[np.intp]) -> _Answer:
         if (known := self._places.get(source)) is not None:
-            return Known(1.0, known, self.pairs[known][1])
+            return _Answer(1.0, known, self.pairs[known][1])
         weight, answers = self.config.token_weight, []
         for place in nearest_K.tolist():
             agreement, translation = self._mend(place, source)
             cosine = min(1.0, float(cosines_N[place]))  # in float32 it may be above 1 by the last bits
-            answers.append(Known(weight * agreement + (1 - weight) * cosine, place, translation))
+            answers.append(_Answer(weight * agreement + (1 - weight) * cosine, place, translation))
         return max(answers)
 
     def _mend(self, place: int, source: str) -> tuple[float, str]:

@@ -94,7 +94,6 @@ FAMILIES = {
     "mlp": t("fully connected network", "全连接网络"),
     "gru": t("recurrent network", "循环神经网络"),
     "ensemble": t("several models as one", "多个模型合一"),
-    "cascade": t("the translation memory where it knows, the network elsewhere", "记忆库有把握时用记忆库，其余用网络"),
     "tfidf-lr": t("weighted counts of characters with logistic regression", "字符加权计数与逻辑回归"),
     "pixels-lr": t("logistic regression on the pixels", "像素上的逻辑回归"),
     "5-gram": t("interpolated counts of up to five characters in a row", "五个以内相邻字符的插值计数"),

@@ -25,10 +25,6 @@ PAIRS = [
 ]
 
 
-def matches(model: TranslationMemory, texts: list[str]) -> list[tuple[int, float]]:
-    return [(answer.place, answer.similarity) for answer in model.answers(texts)]
-
-
 def memory(pairs=PAIRS, **config):
     return TranslationMemory(TranslationMemoryConfig(**config)).fit(*zip(*pairs, strict=True))
 
@@ -71,13 +67,13 @@ def test_a_known_text_gets_its_most_frequent_translation():
     assert model.pairs == [("Open", "打开"), ("Close", "关闭"), ("open", "打开的")]
     assert model.n_parameters == 3
     assert model.translate(["open", "Open"]) == ["打开的", "打开"]
-    assert matches(model, ["open", "Open"]) == [(2, 1.0), (0, 1.0)]
+    assert model.matches(["open", "Open"]) == [(2, 1.0), (0, 1.0)]
 
 
 def test_nothing_is_more_similar_than_a_known_text():
     sources = phrases(300)
     similarities = [
-        similarity for _, similarity in matches(memory([(s, s) for s in sources]), [s.upper() for s in sources])
+        similarity for _, similarity in memory([(s, s) for s in sources]).matches([s.upper() for s in sources])
     ]
     assert max(similarities) <= 1
     assert min(similarities) > 1 - 1e-6  # case does not count; the cosine is float32
@@ -89,7 +85,7 @@ def test_the_candidates_are_the_nearest_by_the_cosine():
     vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True)
     kept = [source for source, _ in model.pairs]
     cosines = cosine_similarity(vectorizer.fit_transform(kept), vectorizer.transform(unseen)).T
-    places, similarities = zip(*matches(model, unseen), strict=True)
+    places, similarities = zip(*model.matches(unseen), strict=True)
     # float32 against float64.
     np.testing.assert_allclose(similarities, cosines.max(1), atol=1e-6)
     np.testing.assert_allclose(cosines[range(len(unseen)), places], cosines.max(1), atol=1e-6)
@@ -101,7 +97,7 @@ def test_mending_decides_between_candidates():
     assert memory(pairs, token_weight=0).translate(["Open Jupyterlab"]) == ["重装 Jupyterlab"]
     model = memory(pairs)
     assert model.translate(["Open Jupyterlab"]) == ["打开 Jupyterlab"]
-    ((place, similarity),) = matches(model, ["Open Jupyterlab"])
+    ((place, similarity),) = model.matches(["Open Jupyterlab"])
     assert place == 1
     assert 0.5 < similarity < 1
 
@@ -118,7 +114,7 @@ def test_a_text_answers_alone_as_among_others():
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=5), st.text(max_size=20))
 def test_any_text_is_answered(sources, unseen):
     model = memory([*PAIRS, *((source, source) for source in sources)])
-    ((place, similarity),) = matches(model, [unseen])
+    ((place, similarity),) = model.matches([unseen])
     assert 0 <= place < len(model.pairs)
     assert 0 <= similarity <= 1
     assert model.translate(sources) == [dict(model.pairs)[source] for source in sources]
@@ -130,7 +126,7 @@ def test_the_same_after_reload(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "pairs.json"}
     again = TranslationMemory.load(tmp_path)
     unseen = phrases(100, seed=3)
-    assert matches(again, unseen) == matches(model, unseen)
+    assert again.matches(unseen) == model.matches(unseen)
     assert again.translate(unseen) == model.translate(unseen)
     assert again.config == model.config
 
