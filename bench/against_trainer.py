@@ -55,7 +55,7 @@ from stopwatch import Stopwatch
 
 RECIPES = {"poetry": "recipes/poetry.yaml", "translate": "recipes/translate.yaml"}
 SIDES = {"poetry": ("theirs", "ours", "half"), "translate": ("theirs", "ours")}
-N_LOOKS = 10
+N_LOOKS = 5
 N_PROBES = 16
 
 

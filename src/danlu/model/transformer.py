@@ -66,8 +66,15 @@ class TransformerConfig(TextConfig):
 
     sizes: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {
         "tiny": {
-            "model": {"d_model": 256, "n_layers": 3, "n_decoder_layers": 3, "n_heads": 4, "d_ff": 768},
-            "train": {"epochs": 12, "optimizer": "muon", "learning_rate": 2e-3, "batch_tokens": 2048},
+            "model": {
+                "d_model": 192,
+                "n_layers": 3,
+                "n_decoder_layers": 2,
+                "n_heads": 4,
+                "d_ff": 576,
+                "embedding_from": "cooccurrence",
+            },
+            "train": {"epochs": 8, "optimizer": "muon", "learning_rate": 3e-3, "batch_tokens": 1536},
         },
         "small": {
             "model": {"d_model": 384, "n_layers": 6, "n_decoder_layers": 6, "n_heads": 6, "d_ff": 1536},
