@@ -35,7 +35,11 @@ check: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/danlu fetch zh-reviews
-	$(BIN)/danlu fetch zh-poetry
+	for sample in zh-reviews zh-poetry en-zh-ui mnist; do $(BIN)/danlu fetch $$sample || exit 1; done
 	$(BIN)/python bench/padding.py
 	$(BIN)/python bench/dedup.py danlu-workspace/samples/zh-poetry
+	PYTHONPATH=src:tests $(BIN)/python bench/parity.py
+	$(BIN)/python bench/decoding.py
+	$(BIN)/python bench/mnist.py
+	$(BIN)/python bench/against_trainer.py poetry
+	$(BIN)/python bench/against_trainer.py translate

@@ -42,29 +42,31 @@ class Matrix:
             name, algorithm = _ONEDNN[self._curve]
             out: torch.Tensor = _linear(x_BD, self._blocked(), self._bias, name, [], algorithm)
             return out
-        product = self._product(x_BD)
+        product_BF = self._product(x_BD).contiguous()
+        if self._bias is not None:
+            product_BF += self._bias
         if self._curve == "none":
-            return product
+            return product_BF
         if self._curve == "relu":
-            return product.relu_()
-        return F.gelu(product, approximate="tanh" if self._curve == "gelu-tanh" else "none")
+            return product_BF.relu_()
+        return F.gelu(product_BF, approximate="tanh" if self._curve == "gelu-tanh" else "none")
 
     def add_to(self, y_BF: torch.Tensor, x_BD: torch.Tensor) -> torch.Tensor:
         """``y + x W' + b``; there is no curve."""
         if self._packs and len(x_BD) >= _PACKED_FROM:
             out: torch.Tensor = _linear_onto(x_BD, y_BF, self._blocked(), self._bias, "add")
             return out
-        return self._product(x_BD).add_(y_BF)
+        sum_BF = y_BF + self._product(x_BD)
+        return sum_BF if self._bias is None else sum_BF.add_(self._bias)
 
     def _product(self, x_BD: torch.Tensor) -> torch.Tensor:
-        """By BLAS, the rows as columns: all threads then share the weights, each of which is read once.
+        """``x W'`` by BLAS, the rows as columns: all threads then share the weights, each of which is read once.
 
         With a single column BLAS would take another way, on one thread and at half the speed: it gets a second one.
         """
         n_rows = len(x_BD)
         columns_DB = (x_BD if n_rows > 1 else torch.cat((x_BD, x_BD))).t()
-        product_BF = torch.mm(self._weight_FD, columns_DB).t()[:n_rows].contiguous()
-        return product_BF if self._bias is None else product_BF.add_(self._bias)
+        return torch.mm(self._weight_FD, columns_DB).t()[:n_rows]
 
     def _blocked(self) -> torch.Tensor:
         if self._packed is None:
