@@ -19,9 +19,8 @@ import argparse
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +39,7 @@ from danlu.train.augment import AugmentConfig, augment
 from danlu.train.checkpoint import Run
 from danlu.train.feed import PlannedFeed
 from danlu.train.loop import TrainConfig, Training, fit
+from stopwatch import Stopwatch
 
 SIGNATURE = Signature(task="image-classification", n_classes=10, image_size=(1, 28, 28))
 N_HELD_OUT = 5000
@@ -79,29 +79,22 @@ class Pictures:
         return n_right / len(self.labels_B)
 
 
-@dataclass
-class Stopwatch:
-    """Seconds of training, stopped while the model is looked at; remembers when it first passed the goal."""
+class Watch(Stopwatch):
+    """Remembers when the model first passed the goal.
 
-    judged: Pictures
-    seconds: float = 0.0
-    to_goal: float | None = None
-    _since: float = field(default_factory=time.perf_counter)
+    Args:
+        judged: The pictures that it is looked at with, while the watch stands still.
+    """
+
+    def __init__(self, judged: Pictures) -> None:
+        super().__init__()
+        self.judged = judged
+        self.to_goal: float | None = None
 
     def look(self, model: Model) -> None:
-        """Ask the model, while the watch stands still."""
-        self.pause()
+        """Ask the model, if it has not passed yet."""
         if self.to_goal is None and self.judged.accuracy(model) >= GOAL:
             self.to_goal = self.seconds
-        self.go_on()
-
-    def pause(self) -> None:
-        """Stop."""
-        self.seconds += time.perf_counter() - self._since
-
-    def go_on(self) -> None:
-        """Run again."""
-        self._since = time.perf_counter()
 
 
 @dataclass(frozen=True)
@@ -131,19 +124,19 @@ def ours(family: str, seed: int, train: Pictures, held_out: Pictures, judged: Pi
         return Batch(rows_B=torch.from_numpy(rows), images_BCYX=images_BCYX, labels_B=part.labels_B)
 
     def evaluate(trained: Model) -> dict[str, float]:
-        watch.look(trained)
-        watch.pause()
-        accuracy = held_out.accuracy(trained)
-        watch.go_on()
+        with watch.still():
+            watch.look(trained)
+            accuracy = held_out.accuracy(trained)
         return {"score": accuracy}
 
     feed = PlannedFeed(np.ones(len(train.labels_B), np.int64), make, config, seeds)
     work = Training(module=model, feed=feed, seeds=seeds, config=config, evaluate=evaluate)
     with tempfile.TemporaryDirectory() as folder:
-        watch = Stopwatch(judged)
+        watch = Watch(judged)
         fitted = fit(work, Run(Path(folder), Silent()), Silent())
-        watch.pause()
-    return Result(judged.accuracy(model), fitted.best_score, watch.seconds, watch.to_goal, model.n_parameters())
+        with watch.still():
+            accuracy = judged.accuracy(model)
+    return Result(accuracy, fitted.best_score, watch.seconds, watch.to_goal, model.n_parameters())
 
 
 def textbook(seed: int, train: Pictures, held_out: Pictures, judged: Pictures) -> Result:
@@ -155,7 +148,7 @@ def textbook(seed: int, train: Pictures, held_out: Pictures, judged: Pictures) -
     loss_of = nn.CrossEntropyLoss()
     dataset = torch.utils.data.TensorDataset(train.images_BCYX.float() / 255, train.labels_B)
     loader = torch.utils.data.DataLoader(dataset, batch_size=100, shuffle=True)
-    watch = Stopwatch(judged)
+    watch = Watch(judged)
     for _epoch in range(10):
         model.train()
         for number, (images_BCYX, labels_B) in enumerate(loader, start=1):
@@ -164,9 +157,10 @@ def textbook(seed: int, train: Pictures, held_out: Pictures, judged: Pictures) -
             loss_of(model(batch).logits, labels_B).backward()
             optimizer.step()
             if number % (len(loader) // LOOKS_PER_EPOCH) == 0:
-                watch.look(model)
-    watch.pause()
-    accuracy, held_out_accuracy = judged.accuracy(model), held_out.accuracy(model)
+                with watch.still():
+                    watch.look(model)
+    with watch.still():
+        accuracy, held_out_accuracy = judged.accuracy(model), held_out.accuracy(model)
     return Result(accuracy, held_out_accuracy, watch.seconds, watch.to_goal, model.n_parameters())
 
 
