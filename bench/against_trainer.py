@@ -204,10 +204,8 @@ def show_poetry(found: dict[str, Any]) -> None:
         nats_B, chars_B = sums[side].T
         bits = nats_B.sum() / math.log(2) / chars_B.sum()
         seconds = facts["curve"][-1][0]
-        print(
-            f"{'ours' if side == 'half' else side:7s} {facts['parameters']:9,} parameters  {facts['steps']:5,} steps  {seconds:5.0f} s  ",
-            end="",
-        )
+        print(f"{CALLED[side]:7s} {facts['parameters']:9,} parameters  {facts['steps']:5,} steps  ", end="")
+        print(f"{seconds:5.0f} s after {facts['before']:3.0f} s of preparing  ", end="")
         print(f"test {bits:.4f} bits per character (n={len(nats_B):,} poems)")
     rng = np.random.default_rng(1)
     test = swap_test(sums["half"], sums["theirs"], lambda s: {"bits": s[:, 0] / s[:, 1] / math.log(2)}, 4000, rng)
@@ -220,9 +218,8 @@ def show_poetry(found: dict[str, Any]) -> None:
 def show_translations(found: dict[str, Any], keep: Path) -> None:
     for side, facts in found.items():
         seconds = facts["curve"][-1][0]
-        print(
-            f"{'ours' if side == 'half' else side:7s} {facts['parameters']:9,} parameters  {facts['steps']:6,} steps  {seconds:5.0f} s"
-        )
+        print(f"{CALLED[side]:7s} {facts['parameters']:9,} parameters  {facts['steps']:6,} steps  ", end="")
+        print(f"{seconds:5.0f} s after {facts['before']:3.0f} s of preparing")
     dataset = job_of("translate").dataset
     memory = TranslationMemory(TranslationMemoryConfig()).fit(*load_pairs(dataset, "train"))
     write_translations(dataset, memory.translate, keep / "translate-memory.parquet")

@@ -3,22 +3,24 @@
     python bench/decoding.py [--rounds 5] [--threads 2] [--new 200] [--batches 1,8,32] [--styles llama,gpt2]
 
 A GPT of about 10 million random weights (d_model 320, 8 layers, 6,000 tokens) continues prompts of 16 tokens; nothing
-ends a text early. Every way has its model ready before the clock starts and gets the same prompts. They take turns, a
-run each, so that a busy machine slows all; a ratio is that of two runs of one round. transformers and ctranslate2 are
-left out where they are not installed.
+ends a text early. Every way lives in a process of its own, for their thread pools get in each other's way in one; it
+has its model ready before the clock starts and gets the same prompts. They take turns, a run each, so that a busy
+machine slows all; a ratio is that of two runs of one round. transformers and ctranslate2 are left out where they are
+not installed.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.metadata
+import multiprocessing
 import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,8 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 
 Tokens = list[list[int]]
-Way = Callable[[Tokens], Tokens]
+Write = Callable[[Tokens], Tokens]
+CONTEXT = multiprocessing.get_context("spawn")
 
 
 def main() -> None:
@@ -54,21 +57,75 @@ def main() -> None:
     arguments.add_argument("--batches", default="1,8,32")
     arguments.add_argument("--styles", default="llama,gpt2")
     given = arguments.parse_args()
-    torch.set_num_threads(given.threads)
     versions = [f"torch {torch.__version__}"]
-    for name in ("transformers", "ctranslate2"):
+    names = ["danlu"]
+    for package, of_it in THEIRS.items():
         try:
-            versions.append(f"{name} {importlib.metadata.version(name)}")
+            versions.append(f"{package} {importlib.metadata.version(package)}")
+            names += of_it
         except importlib.metadata.PackageNotFoundError:
-            print(f"{name} is not installed: left out", file=sys.stderr)
+            print(f"{package} is not installed: left out", file=sys.stderr)
     print(f"{', '.join(versions)}; {given.threads} threads, {given.new} new tokens, {given.rounds} rounds in turn")
     for style in given.styles.split(","):
         with tempfile.TemporaryDirectory() as folder:
             module = make_model(STYLES[style])
-            ways = make_ways(module, Path(folder), given.new, given.threads)
+            save_pretrained(module, make_tokenizer(), Path(folder) / "model")
             print(f"{style} style, {module.n_parameters():,} parameters")
+            asked = Asked(Path(folder), style, given.new, given.threads)
+            ways = {name: Way(name, asked) for name in names}
             for n_texts in map(int, given.batches.split(",")):
                 compare(ways, n_texts, given.new, given.rounds)
+            for way in ways.values():
+                way.end()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What every way is asked.
+
+    Attributes:
+        folder: Has the model in Hugging Face layout.
+        style: Which make of model it is.
+        n_new: Tokens to write.
+        n_threads: Threads to write with.
+    """
+
+    folder: Path
+    style: str
+    n_new: int
+    n_threads: int
+
+
+class Way:
+    """One way of writing, in a process of its own."""
+
+    def __init__(self, name: str, asked: Asked) -> None:
+        self._here, there = CONTEXT.Pipe()
+        self._process = CONTEXT.Process(target=answer, args=(there, name, asked), daemon=True)
+        self._process.start()
+        self._here.recv()  # it is ready
+
+    def __call__(self, prompts: Tokens) -> tuple[Tokens, float]:
+        """What it writes, and the seconds that it took."""
+        self._here.send(prompts)
+        found: tuple[Tokens, float] = self._here.recv()
+        return found
+
+    def end(self) -> None:
+        """Let it go."""
+        self._here.send(None)
+        self._process.join()
+
+
+def answer(pipe: Any, name: str, asked: Asked) -> None:
+    """What runs in the process of a way."""
+    torch.set_num_threads(asked.n_threads)
+    write = WAYS[name](asked)
+    pipe.send(None)
+    while (prompts := pipe.recv()) is not None:
+        begin = time.perf_counter()
+        tokens = write(prompts)
+        pipe.send((tokens, time.perf_counter() - begin))
 
 
 def compare(ways: dict[str, Way], n_texts: int, n_new: int, n_rounds: int) -> None:
@@ -77,10 +134,9 @@ def compare(ways: dict[str, Way], n_texts: int, n_new: int, n_rounds: int) -> No
     found: dict[str, Tokens] = {}
     for number in range(n_rounds + 1):  # the first is to warm up
         for name, way in ways.items():
-            begin = time.perf_counter()
-            found[name] = way(prompts)
+            found[name], taken = way(prompts)
             if number:
-                seconds[name].append(time.perf_counter() - begin)
+                seconds[name].append(taken)
     for name, times in seconds.items():
         ratios = [other / ours for other, ours in zip(times, seconds["danlu"], strict=True)]
         same = sum(a == b for a, b in zip(found[name], found["danlu"], strict=True))
@@ -98,62 +154,67 @@ def make_model(style: dict[str, Any]) -> Gpt:
     return module.eval()
 
 
-def make_ways(module: Gpt, folder: Path, n_new: int, n_threads: int) -> dict[str, Way]:
+def make_tokenizer() -> Tokenizer:
     words = {name: token for token, name in enumerate([*SPECIAL, *(f"t{token}" for token in range(5, V))])}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.add_special_tokens(SPECIAL)
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    ways: dict[str, Way] = {"danlu": partial(by_danlu, quick(module), tokenizer, DecodeConfig(max_new_tokens=n_new))}
-    save_pretrained(module, tokenizer, folder / "model")
-    with contextlib.suppress(ModuleNotFoundError):
-        ways["transformers"] = transformers_way(folder / "model", n_new)
-        ways |= ctranslate2_ways(folder, n_new, n_threads)  # whose converter needs transformers
-    return ways
+    return tokenizer
 
 
-def by_danlu(model: Any, tokenizer: Tokenizer, config: DecodeConfig, prompts: Tokens) -> Tokens:
-    return [text.tokens for text in generate(model, tokenizer, prompt_batch(prompts, 2), config, ends=())]
+def by_danlu(asked: Asked) -> Write:
+    model, tokenizer = quick(make_model(STYLES[asked.style])), make_tokenizer()
+    config = DecodeConfig(max_new_tokens=asked.n_new)
+    return lambda prompts: [
+        text.tokens for text in generate(model, tokenizer, prompt_batch(prompts, 2), config, ends=())
+    ]
 
 
-def transformers_way(folder: Path, n_new: int) -> Way:
+def by_transformers(asked: Asked) -> Write:
     os.environ.update(TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_OFFLINE="1")
     import transformers
 
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(asked.folder / "model").eval()
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
 
-    def way(prompts: Tokens) -> Tokens:
+    def write(prompts: Tokens) -> Tokens:
         tokens_BT = torch.tensor(prompts)
         with torch.inference_mode():
             written_BT = model.generate(
-                tokens_BT, attention_mask=torch.ones_like(tokens_BT), max_new_tokens=n_new, do_sample=False
+                tokens_BT, attention_mask=torch.ones_like(tokens_BT), max_new_tokens=asked.n_new, do_sample=False
             )
         return written_BT[:, PROMPT:].tolist()
 
-    return way
+    return write
 
 
-def ctranslate2_ways(folder: Path, n_new: int, n_threads: int) -> dict[str, Way]:
+def by_ctranslate2(asked: Asked, kind: str) -> Write:
     import ctranslate2
 
-    ctranslate2.converters.TransformersConverter(str(folder / "model")).convert(str(folder / "ct2"))
+    folder = asked.folder / f"ct2-{kind}"
+    ctranslate2.converters.TransformersConverter(str(asked.folder / "model")).convert(str(folder))
+    generator = ctranslate2.Generator(str(folder), compute_type=kind, intra_threads=asked.n_threads)
 
-    def way(generator: Any, prompts: Tokens) -> Tokens:
+    def write(prompts: Tokens) -> Tokens:
         found = generator.generate_batch(
             [[f"t{token}" for token in prompt] for prompt in prompts],
-            max_length=n_new,
-            min_length=n_new,
+            max_length=asked.n_new,
+            min_length=asked.n_new,
             include_prompt_in_result=False,
         )
         return [result.sequences_ids[0] for result in found]
 
-    return {
-        f"ctranslate2 {kind}": partial(
-            way, ctranslate2.Generator(str(folder / "ct2"), compute_type=kind, intra_threads=n_threads)
-        )
-        for kind in ("float32", "int8")
-    }
+    return write
+
+
+WAYS: dict[str, Callable[[Asked], Write]] = {
+    "danlu": by_danlu,
+    "transformers": by_transformers,
+    "ctranslate2 float32": partial(by_ctranslate2, kind="float32"),
+    "ctranslate2 int8": partial(by_ctranslate2, kind="int8"),
+}
+THEIRS = {"transformers": ["transformers"], "ctranslate2": ["ctranslate2 float32", "ctranslate2 int8"]}
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class CnnConfig(FamilyConfig):
     sizes: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {
         "tiny": {
             "model": {"channels": [16, 32, 64], "n_blocks": 1},
-            "train": {"optimizer": "muon", "epochs": 8, "learning_rate": 4e-3, "batch_tokens": 128, "augment": MOVES},
+            "train": {"optimizer": "muon", "epochs": 7, "learning_rate": 4e-3, "batch_tokens": 128, "augment": MOVES},
         },
         "small": {
             "model": {"channels": [64, 128, 256], "n_blocks": 2},
