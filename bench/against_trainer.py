@@ -123,9 +123,8 @@ def ours(task: str, seconds: float, _rate: float, keep: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         n_steps = round(seconds / seconds_a_step(prepared(job, folder)))
-        many = {"epochs": 10**4 if task == "translate" else job.recipe.train.epochs}
         begun = time.perf_counter()
-        work = prepared(job, folder, max_steps=n_steps, **(many if n_steps < 10**5 else {}))
+        work = prepared(job, folder, max_steps=n_steps, epochs=n_steps)  # an epoch has a step at least
         curve: list[list[float]] = []
 
         def evaluate(model: Any) -> dict[str, float]:

@@ -111,7 +111,7 @@ def export(
     model: Model,
     folder: Annotated[Path, typer.Argument(help="Where to; it must not be there yet.", metavar="FOLDER")],
 ) -> Answer:
-    """Write a model as a folder in Hugging Face layout, which transformers and vLLM load."""
+    """Write a model as a folder in Hugging Face layout, which transformers loads."""
     from danlu.cli import answers
     from danlu.model.predictor import load_predictor
 

@@ -22,7 +22,7 @@ _POLYNOMIALS = ((7.7110, -22.1138, 16.2487), (3.2153, -2.4112, 0.5013), (2.2183,
 before it leave singular values from 0.02 to 1 (Amsel et al., 2025). They end between 0.907 and 1.093; smaller ones stay
 small.
 
-Three rounds instead of the usual five (Jordan et al., 2024): a small model's step is a fifth shorter.
+Three rounds instead of the usual five (Jordan et al., 2024): the step of a small model takes 0.9 of the time.
 """
 _LIKE_ADAM = 0.2
 """Root mean square of AdamW's steps, to which Muon's are scaled, so that both share a learning rate (Liu et al., 2025).
