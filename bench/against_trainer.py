@@ -57,7 +57,8 @@ from stopwatch import Stopwatch
 RECIPES = {"poetry": "recipes/poetry.yaml", "translate": "recipes/translate.yaml"}
 SIDES = {"poetry": ("theirs", "half"), "translate": ("theirs", "ours")}
 CALLED = {"theirs": "theirs", "ours": "ours", "half": "ours"}
-N_LOOKS = 5
+N_LOOKS = {"poetry": 5, "translate": 1}
+"""Looks in an epoch: poetry has one at most, and to translate the validation split takes a while."""
 N_PROBES = 16
 
 
@@ -106,7 +107,7 @@ def spec_of(job: Job, **train: Any) -> TrainingSpec:
         model=recipe.model,
         tokenizer=recipe.tokenizer,
         pretrain=None,
-        train=recipe.train.model_copy(update={"evaluations_per_epoch": N_LOOKS, "patience": 10**6, **train}),
+        train=recipe.train.model_copy(update={"patience": 10**6, **train}),
         seed=recipe.seed,
     )
 
@@ -124,7 +125,8 @@ def ours(task: str, seconds: float, _rate: float, keep: Path) -> dict[str, Any]:
         folder = Path(name)
         n_steps = round(seconds / seconds_a_step(prepared(job, folder)))
         begun = time.perf_counter()
-        work = prepared(job, folder, max_steps=n_steps, epochs=n_steps)  # an epoch has a step at least
+        looks = {"evaluations_per_epoch": N_LOOKS[task]}
+        work = prepared(job, folder, max_steps=n_steps, epochs=n_steps, **looks)  # an epoch has a step at least
         curve: list[list[float]] = []
 
         def evaluate(model: Any) -> dict[str, float]:
@@ -170,7 +172,7 @@ def theirs(task: str, seconds: float, rate: float, keep: Path) -> dict[str, Any]
     feed = work.feed
     n_texts = round(float(np.mean([len(feed.rows(step)) for step in range(feed.n_steps)])))
     config: TrainConfig = work.config
-    plan = their_trainer.Plan(seconds, rate, n_texts, config.warmup, config.weight_decay, N_LOOKS, job.recipe.seed or 0)
+    plan = their_trainer.Plan(seconds, rate, n_texts, config.warmup, config.weight_decay, N_LOOKS[task], job.recipe.seed or 0)
     if task == "poetry":
         valid = load_texts(job.dataset, "valid")[:N_VALID_TEXTS]
         train = load_texts(job.dataset, "train")
