@@ -172,7 +172,8 @@ def theirs(task: str, seconds: float, rate: float, keep: Path) -> dict[str, Any]
     feed = work.feed
     n_texts = round(float(np.mean([len(feed.rows(step)) for step in range(feed.n_steps)])))
     config: TrainConfig = work.config
-    plan = their_trainer.Plan(seconds, rate, n_texts, config.warmup, config.weight_decay, N_LOOKS[task], job.recipe.seed or 0)
+    shared = (config.warmup, config.weight_decay, N_LOOKS[task], job.recipe.seed or 0)
+    plan = their_trainer.Plan(seconds, rate, n_texts, *shared)
     if task == "poetry":
         valid = load_texts(job.dataset, "valid")[:N_VALID_TEXTS]
         train = load_texts(job.dataset, "train")
