@@ -36,7 +36,6 @@ check: setup
 
 bench: setup
 	for sample in zh-reviews zh-poetry en-zh-ui mnist; do $(BIN)/danlu fetch $$sample || exit 1; done
-	$(BIN)/python bench/padding.py
 	$(BIN)/python bench/dedup.py danlu-workspace/samples/zh-poetry
 	PYTHONPATH=src:tests $(BIN)/python bench/parity.py
 	$(BIN)/python bench/decoding.py

@@ -46,10 +46,11 @@ from danlu.evaluate.translation import TranslationWriter
 from danlu.model.translation_memory import TranslationMemory, TranslationMemoryConfig
 from danlu.pipeline import Job
 from danlu.train.checkpoint import Run
+from danlu.train.config import TrainConfig
+from danlu.train.engine import Engine
 from danlu.train.examples import load_pairs, load_texts
 from danlu.train.language import N_VALID_TEXTS
-from danlu.train.loop import TrainConfig, fit, take_step
-from danlu.train.optimizer import make_optimizer
+from danlu.train.loop import fit
 from danlu.train.prepare import Material, Prepared, TrainingSpec
 from danlu.train.tasks import TRAINING
 from stopwatch import Stopwatch
@@ -148,12 +149,12 @@ def ours(task: str, seconds: float, _rate: float, keep: Path) -> dict[str, Any]:
 
 def seconds_a_step(work: Prepared) -> float:
     """The mean over some steps that nobody keeps."""
-    optimizer = make_optimizer(work.module, work.config)
+    engine = Engine(work)
     steps = np.linspace(0, work.feed.n_steps - 1, N_PROBES + 3).astype(int).tolist()
     for number, step in enumerate(steps):
         if number == 3:
             started = time.perf_counter()
-        take_step(work, optimizer, work.feed.batch(step), 0.0, step)
+        engine.step(work.feed.batch(step), step, 0.0)
     return (time.perf_counter() - started) / N_PROBES
 
 

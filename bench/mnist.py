@@ -37,8 +37,10 @@ from danlu.model.families import FAMILIES
 from danlu.model.init import initialise
 from danlu.train.augment import AugmentConfig, augment
 from danlu.train.checkpoint import Run
+from danlu.train.config import TrainConfig
+from danlu.train.engine import Training
 from danlu.train.feed import PlannedFeed
-from danlu.train.loop import TrainConfig, Training, fit
+from danlu.train.loop import fit
 from stopwatch import Stopwatch
 
 SIGNATURE = Signature(task="image-classification", n_classes=10, image_size=(1, 28, 28))

@@ -29,8 +29,9 @@ from danlu.model.families import FAMILIES
 from danlu.model.init import initialise
 from danlu.model.module import build_module
 from danlu.recipe import Recipe, load
+from danlu.train.config import TrainConfig
+from danlu.train.engine import Training
 from danlu.train.feed import PlannedFeed
-from danlu.train.loop import TrainConfig, Training
 from danlu.train.prepare import Material, TrainingSpec
 
 __all__ = [

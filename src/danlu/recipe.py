@@ -21,7 +21,7 @@ from danlu.model.families import FAMILIES
 from danlu.model.pretrained.config import read_config
 from danlu.start import SCRATCH, find_start
 from danlu.train.baseline import BASELINES
-from danlu.train.loop import TrainConfig
+from danlu.train.config import TrainConfig
 from danlu.train.prepare import Start
 from danlu.train.pretrain import PretrainConfig
 from danlu.train.tasks import TRAINING

@@ -24,8 +24,9 @@ from danlu.data.tokenizer import TokenizerConfig, encode, train_tokenizer
 from danlu.model.base import Signature
 from danlu.model.families import FAMILIES
 from danlu.train.checkpoint import Run
+from danlu.train.config import TrainConfig
 from danlu.train.feed import PlannedFeed
-from danlu.train.loop import TrainConfig, fit
+from danlu.train.loop import fit
 from danlu.train.tasks import TRAINING
 from small import FAMILY, made_up, make_dataset, make_module, material_of, spec_of
 

@@ -12,8 +12,8 @@ from danlu.model.families import FAMILIES, MEMORY, NGRAM, PIXELS, TFIDF
 from danlu.model.module import save_module
 from danlu.recipe import json_schema, load, schema
 from danlu.train.classification import ClassifyConfig
+from danlu.train.config import TrainConfig
 from danlu.train.images import ImageConfig
-from danlu.train.loop import TrainConfig
 from danlu.train.tasks import TRAINING
 from schema_check import mistakes
 from small import FAMILY, SIZES, make_training, recipe_of, recipe_text, write_csv

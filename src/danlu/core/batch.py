@@ -7,14 +7,28 @@ F feed-forward width, V vocabulary, C channels, Y height, X width, N classes, M 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
 
-__all__ = ["NOT_PREDICTED", "Batch", "Output"]
+__all__ = ["NOT_PREDICTED", "Batch", "Output", "Whole"]
 
 NOT_PREDICTED = -100
 """The target where nothing is to be predicted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What a step asks for in all.
+
+    Attributes:
+        n_records: Records.
+        n_targets: Tokens to predict.
+    """
+
+    n_records: int
+    n_targets: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +46,8 @@ class Batch:
         images_BCYX: float32 pictures from 0 (black) to 1.
         labels_B: int64 class, for classification; whether the second text follows the first, for pre-training.
         targets_BT: int64 token to predict, ``NOT_PREDICTED`` where there is none, for language modelling.
+        asked_M: int64; where in ``targets_BT``, read row by row, there is a target. None: to be looked for.
+        whole: What a step asks for in all, where this batch is only a part of it.
     """
 
     rows_B: torch.Tensor
@@ -44,11 +60,58 @@ class Batch:
     images_BCYX: torch.Tensor | None = None
     labels_B: torch.Tensor | None = None
     targets_BT: torch.Tensor | None = None
+    asked_M: torch.Tensor | None = None
+    whole: Whole | None = None
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
-        tensors: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
-        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items() if tensor is not None})
+        """The same batch on another device; what is asked for is looked up before, so that the device need not wait."""
+        asked_M = None if self.targets_BT is None else self.asked
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self._tensors().items()}
+        return replace(self, **moved | ({} if asked_M is None else {"asked_M": asked_M.to(device, non_blocking=True)}))
+
+    def parts(self, n: int) -> list[Batch]:
+        """The batch cut into n of about as many records each, or into fewer where it has fewer records.
+
+        Each takes its means over what the whole batch asks for, so that their losses and gradients add up to those of
+        the whole; padding that a part does not need is cut off.
+        """
+        n = min(n, len(self.rows_B))
+        if n == 1:
+            return [self]
+        whole = Whole(self.n_records, self.n_targets if self.targets_BT is not None else 0)
+        bounds = [len(self.rows_B) * part // n for part in range(n + 1)]
+        return [self._cut(slice(*some), whole) for some in pairwise(bounds)]
+
+    def _cut(self, rows: slice, whole: Whole) -> Batch:
+        masks = {"T": self.mask_BT, "S": self.source_mask_BS}
+        longest = {axis: int(mask[rows].sum(1).max()) for axis, mask in masks.items() if mask is not None}
+        tensors = {
+            name: tensor[rows] if (width := longest.get(name[-1])) is None else tensor[rows, :width]
+            for name, tensor in self._tensors().items()
+            if name != "asked_M"
+        }
+        return replace(self, **tensors, asked_M=None, whole=whole)
+
+    def _tensors(self) -> dict[str, Any]:
+        found = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+
+    @property
+    def n_records(self) -> int:
+        """Records of the step: over so many a mean is taken."""
+        return len(self.rows_B) if self.whole is None else self.whole.n_records
+
+    @property
+    def n_targets(self) -> int:
+        """Tokens that the step asks for: over so many a mean is taken."""
+        return len(self.asked) if self.whole is None else self.whole.n_targets
+
+    @property
+    def asked(self) -> torch.Tensor:
+        """``asked_M``."""
+        if self.asked_M is not None:
+            return self.asked_M
+        return (self.targets != NOT_PREDICTED).flatten().nonzero().squeeze(1)
 
     @property
     def text(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -18,21 +18,19 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
 
 from danlu.core.errors import CorruptError
 from danlu.core.files import explained, publish, read_json, scratch_folder, sha256_file, write_json
 from danlu.core.progress import Progress
 from danlu.model.weights import save_tensors
+from danlu.train.config import RunConfig
+from danlu.train.engine import Tensors
 
 __all__ = ["Run", "State"]
-
-_KEEP = 2
-"""Checkpoints kept besides the best one: the last, and the one before in case the last is damaged."""
 
 
 @dataclass
@@ -60,23 +58,37 @@ class State:
     metrics_bytes: int = 0
 
 
+class Restored(Protocol):
+    """Whatever goes on from a checkpoint."""
+
+    def load(self, tensors: Tensors) -> None:
+        """Take what was kept."""
+        ...
+
+
 class Run:
     """The folder of one run, held by one process at a time (the caller holds its lock).
 
     Args:
         folder: The run's folder.
         progress: Told when a damaged checkpoint is passed over.
+        config: Which checkpoints are kept; None: as by default.
     """
 
-    def __init__(self, folder: Path, progress: Progress) -> None:
+    def __init__(self, folder: Path, progress: Progress, config: RunConfig | None = None) -> None:
         self.folder = folder
         self.progress = progress
+        self._config = config or RunConfig()
         self.checkpoints = folder / "checkpoints"
         self.metrics = folder / "metrics.jsonl"
         self.timing = folder / "timing.jsonl"
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
+    def save(self, tensors: Tensors, state: State) -> None:
         """Write a checkpoint of this moment, then drop those that are no longer needed.
+
+        Args:
+            tensors: Each group becomes a file of its name.
+            state: Where the run stands.
 
         Raises:
             DanluError: The disk is full or may not be written to; earlier checkpoints are intact.
@@ -87,15 +99,15 @@ class Run:
         target = self._folder(state.step)
         if not target.exists():
             with scratch_folder(self.checkpoints) as folder, explained(folder):
-                save_tensors(model.state_dict(), folder / "model.safetensors")
-                save_tensors(_optimizer_tensors(model, optimizer), folder / "optimizer.safetensors")
+                for group, named in tensors.items():
+                    save_tensors(named, folder / f"{group}.safetensors")
                 write_json(folder / "state.json", asdict(state))
                 write_json(folder / "manifest.json", {path.name: sha256_file(path) for path in folder.iterdir()})
                 publish(folder, target)
         self._retain(state)
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-        """Go back to the newest complete checkpoint, or to the start where there is none.
+    def restore(self, engine: Restored) -> State:
+        """Let an engine go back to the newest complete checkpoint, or to the start where there is none.
 
         A checkpoint that is damaged, or refers to a best one that is, is named, set aside, and the one before it used.
 
@@ -104,7 +116,7 @@ class Run:
         """
         for folder in self._newest_first():
             try:
-                state = self._read(folder, model, optimizer)
+                state = self._restore(folder, engine)
             except CorruptError as error:
                 self.progress.note(
                     f"{folder.name} is damaged ({error.what}: {error.where}); going back to the one before"
@@ -123,8 +135,8 @@ class Run:
             file.truncate(file.read().rfind(b"\n") + 1)  # a line that a crash cut short
         return state
 
-    def load_weights(self, step: int, model: nn.Module) -> None:
-        """Load the weights of one checkpoint.
+    def read(self, step: int) -> dict[str, dict[str, torch.Tensor]]:
+        """The tensors of the checkpoint of a step.
 
         Raises:
             CorruptError: The checkpoint is damaged or gone.
@@ -135,7 +147,7 @@ class Run:
         except CorruptError as error:
             error.advice = "run the same command again: it goes back to a checkpoint that is whole"
             raise
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        return _tensors(folder)
 
     def report(self, **facts: Any) -> None:
         """Append one line to metrics.jsonl."""
@@ -152,15 +164,14 @@ class Run:
         with explained(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(facts) + "\n")
 
-    def _read(self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+    def _restore(self, folder: Path, engine: Restored) -> State:
         _check(folder)
         state = State(**read_json(folder / "state.json"))
         if state.best_step is not None:
             _check(self._folder(state.best_step))
         if state.metrics_bytes > (self.metrics.stat().st_size if self.metrics.exists() else 0):
             raise CorruptError("metrics.jsonl has lost lines that were there", where=str(self.metrics))
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-        _restore_optimizer(model, optimizer, load_file(folder / "optimizer.safetensors"))
+        engine.load(_tensors(folder))
         return state
 
     def _newest_first(self) -> Iterator[Path]:
@@ -169,8 +180,11 @@ class Run:
 
     def _retain(self, state: State) -> None:
         best = None if state.best_step is None else self._folder(state.best_step)
-        for folder in [f for f in self._newest_first() if f != best][_KEEP:]:
-            shutil.rmtree(folder)
+        every = self._config.keep_every
+        passing = [folder for folder in self._newest_first() if folder != best]
+        for folder in passing[self._config.keep_last :]:
+            if every is None or int(folder.name.removeprefix("step-")) % every:
+                shutil.rmtree(folder)
 
 
 def _check(folder: Path) -> None:
@@ -184,17 +198,5 @@ def _check(folder: Path) -> None:
             raise CorruptError(f"{name} is not what was written", where=str(folder))
 
 
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-    return {
-        f"{names[parameter]}/{slot}": tensor
-        for parameter, slots in optimizer.state.items()
-        for slot, tensor in slots.items()
-    }
-
-
-def _restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    parameters = dict(model.named_parameters())
-    for key, tensor in tensors.items():
-        name, _, slot = key.rpartition("/")
-        optimizer.state[parameters[name]][slot] = tensor.to(parameters[name].device)
+def _tensors(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    return {path.stem: load_file(path) for path in folder.glob("*.safetensors")}

@@ -13,10 +13,11 @@ from danlu.data.stage import class_names
 from danlu.data.tokenizer import PAD, encode
 from danlu.model.base import Model, text_config
 from danlu.model.classifier import NeuralClassifier
+from danlu.train.config import TrainConfig
 from danlu.train.consistency import consistent_loss
+from danlu.train.engine import plain_loss
 from danlu.train.examples import load_examples
 from danlu.train.feed import PlannedFeed
-from danlu.train.loop import TrainConfig, plain_loss
 from danlu.train.prepare import Material, Prepared, kept_seeds, kept_tokenizer, start_module, text_signature
 
 __all__ = ["ClassifyConfig", "prepare"]
@@ -42,11 +43,10 @@ def prepare(material: Material) -> Prepared:
     module = start_module(
         material, text_signature(material, "text-classification", tokenizer, len(classes)), seeds, tokens
     )
-    device = next(module.parameters()).device
     classifier = NeuralClassifier(module, tokenizer)
 
     def make(rows: np.ndarray, _step: int) -> Batch:
-        return collate(tokens, rows, PAD, train.labels).to(device)
+        return collate(tokens, rows, PAD, train.labels)
 
     def evaluate(_trained: Model) -> dict[str, float]:
         return material.score(valid.labels, classifier.probabilities(held_out))

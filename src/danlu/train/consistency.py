@@ -24,13 +24,13 @@ def consistent_loss(model: Model, batch: Batch, weight: float) -> torch.Tensor:
     """
     first, second = model(batch), model(batch)
     loss = (model.loss(first, batch) + model.loss(second, batch)) / 2
-    return loss + weight * disagreement(first.logits, second.logits)
+    return loss + weight * disagreement(first.logits, second.logits) / batch.n_records
 
 
 def disagreement(first_BN: torch.Tensor, second_BN: torch.Tensor) -> torch.Tensor:
-    """The symmetric Kullback-Leibler divergence of two sets of logits, half the sum of both ways, mean over texts."""
+    """The symmetric Kullback-Leibler divergence of two sets of logits, half the sum of both ways, summed over texts."""
     p_BN, q_BN = first_BN.float().log_softmax(-1), second_BN.float().log_softmax(-1)
-    ways = F.kl_div(p_BN, q_BN, reduction="batchmean", log_target=True) + F.kl_div(
-        q_BN, p_BN, reduction="batchmean", log_target=True
+    ways = F.kl_div(p_BN, q_BN, reduction="sum", log_target=True) + F.kl_div(
+        q_BN, p_BN, reduction="sum", log_target=True
     )
     return ways / 2

@@ -9,7 +9,7 @@ import numpy as np
 from danlu.core.batch import Batch
 from danlu.core.seeds import Seeds
 from danlu.data.batches import shuffled
-from danlu.train.loop import TrainConfig
+from danlu.train.config import TrainConfig
 
 __all__ = ["PlannedFeed"]
 

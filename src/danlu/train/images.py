@@ -12,8 +12,8 @@ from danlu.data.stage import Split, class_names, image_size, read_images
 from danlu.model.base import Model, Signature
 from danlu.model.image_classifier import NeuralImageClassifier, image_batch
 from danlu.train.augment import AugmentConfig, augment
+from danlu.train.config import TrainConfig
 from danlu.train.feed import PlannedFeed
-from danlu.train.loop import TrainConfig
 from danlu.train.prepare import Material, Prepared, kept_seeds, start_module
 
 __all__ = ["ImageConfig", "load_images", "prepare"]
@@ -35,13 +35,12 @@ def prepare(material: Material) -> Prepared:
     seeds = kept_seeds(material)
     signature = Signature(task="image-classification", n_classes=len(classes), image_size=image_size(material.dataset))
     module = start_module(material, signature, seeds)
-    device = next(module.parameters()).device
     classifier = NeuralImageClassifier(module)
 
     def make(rows: np.ndarray, step: int) -> Batch:
         batch = image_batch(images, rows, labels)
         varied = augment(batch.images, config.augment, seeds.generator("augment", step))
-        return replace(batch, images_BCYX=varied).to(device)
+        return replace(batch, images_BCYX=varied)
 
     def evaluate(_trained: Model) -> dict[str, float]:
         return material.score(valid[1], classifier.predict_proba(valid[0]))

@@ -31,12 +31,11 @@ def prepare(material: Material) -> Prepared:
     tokenizer = kept_tokenizer(material, lambda: train)
     tokens = encode(tokenizer, train, None, special=False)
     module = start_module(material, text_signature(material, "language-modelling", tokenizer), seeds, tokens)
-    device = next(module.parameters()).device
     language_model = NeuralLanguageModel(module, tokenizer)
     found = windows(tokens, language_model.special, language_model.config.max_len, 0)
 
     def make(rows: np.ndarray, _step: int) -> Batch:
-        return collate_windows(found, rows).to(device)
+        return collate_windows(found, rows)
 
     def evaluate(_trained: Model) -> dict[str, float]:
         bits = bits_per_character(language_model, valid)

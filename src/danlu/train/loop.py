@@ -11,88 +11,18 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
-
-import torch
-from pydantic import Field
-from torch import nn
 
 from danlu.core.batch import Batch
-from danlu.core.errors import DanluError
 from danlu.core.progress import Progress
-from danlu.core.seeds import Seeds
 from danlu.model.base import Model
-from danlu.train.adapt import AdaptConfig
 from danlu.train.checkpoint import Run, State
-from danlu.train.optimizer import OptimizerConfig, learning_rate, make_optimizer
+from danlu.train.engine import Engine, Training, require_finite
+from danlu.train.optimizer import learning_rate
 
-__all__ = ["Feed", "Fitted", "TrainConfig", "Training", "fit", "plain_loss", "take_step"]
+__all__ = ["Fitted", "fit"]
 
 _N_REPORTS = 200
 """Points on a training curve: enough to see its shape."""
-
-
-class TrainConfig(OptimizerConfig):
-    """How a model is trained."""
-
-    epochs: int = Field(8, ge=1)
-    """Passes over the training records."""
-    max_steps: int | None = Field(None, ge=1)
-    """Stop after so many steps, the learning rate being at its end by then; null: after the epochs."""
-    batch_tokens: int = Field(2048, ge=1)
-    """The most tokens in a batch, padding included; a picture counts as one."""
-    clip_norm: float = Field(1.0, gt=0)
-    """Gradients with a larger norm are scaled down to it (Pascanu et al., 2013)."""
-    patience: int = Field(3, ge=1)
-    """Stop after so many evaluations in a row without a better score."""
-    evaluations_per_epoch: int = Field(1, ge=1)
-    """How often in an epoch, or in what ``max_steps`` leaves of it, the model is evaluated on the validation split."""
-    adapt: AdaptConfig = AdaptConfig()
-    """Which weights are trained, where the model starts from a checkpoint."""
-    checkpoint_seconds: float = Field(60.0, ge=0)
-    """Longest time between two checkpoints; one is also written before every evaluation."""
-
-
-class Feed(Protocol):
-    """The training data, step by step.
-
-    Attributes:
-        n_steps: Steps in the whole run.
-        evaluate_after: Numbers of steps after which the model is evaluated; ``n_steps`` is among them.
-    """
-
-    n_steps: int
-    evaluate_after: frozenset[int]
-
-    def batch(self, step: int) -> Batch:
-        """The batch of a step (0, 1, ...); the same each time it is asked for."""
-        ...
-
-
-def plain_loss(model: Model, batch: Batch) -> torch.Tensor:
-    """The model's own loss of its answer to a batch."""
-    return model.loss(model(batch), batch)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """What the loop works on.
-
-    Attributes:
-        module: The module with its initial weights.
-        feed: The training data.
-        seeds: The run's seeds; the loop uses the ``dropout`` stream.
-        config: How to train.
-        evaluate: Scores the module on the validation split; ``"score"`` decides which weights are best (higher).
-        loss: The scalar loss of the module on a batch.
-    """
-
-    module: Model
-    feed: Feed
-    seeds: Seeds
-    config: TrainConfig
-    evaluate: Callable[[Model], dict[str, float]]
-    loss: Callable[[Model, Batch], torch.Tensor] = plain_loss
 
 
 @dataclass(frozen=True)
@@ -123,77 +53,41 @@ def fit(work: Training, run: Run, progress: Progress) -> Fitted:
     Raises:
         DanluError: The loss or a gradient is not finite (the step is not taken), or a checkpoint cannot be written.
     """
-    model, feed, config = work.module, work.feed, work.config
-    optimizer = make_optimizer(model, config)
-    state = run.restore(model, optimizer)
+    engine, feed, config = Engine(work), work.feed, work.config
+    state = run.restore(engine)
     clock = _Clock(run, state.step, feed.n_steps, progress)
     saved_at = -math.inf
     while True:
         if state.step in feed.evaluate_after and state.evaluated < state.step:
-            run.save(model, optimizer, state)
+            run.save(engine.tensors(), state)
             saved_at = time.monotonic()
-            scores = _evaluate(model, work.evaluate, run, state)
+            scores = _evaluate(engine, work.evaluate, run, state)
             progress.note(f"step {state.step}: " + " · ".join(f"{name} {value:.4f}" for name, value in scores.items()))
         if state.step == feed.n_steps or state.n_worse >= config.patience:
             break
         if time.monotonic() - saved_at >= config.checkpoint_seconds:
-            run.save(model, optimizer, state)
+            run.save(engine.tensors(), state)
             saved_at = time.monotonic()
         clock.start()
         batch = feed.batch(state.step)
         rate = learning_rate(state.step, feed.n_steps, config)
-        torch.manual_seed(work.seeds.at("dropout", state.step))
-        loss, norm = take_step(work, optimizer, batch, rate, state.step)
+        loss, norm = engine.step(batch, state.step, rate)
         _count(state, loss, norm, rate, feed.n_steps, run)
         clock.tick(state, batch, loss)
     clock.report(state)
     assert state.best_step is not None, "the last step is always evaluated"
     assert state.best_score is not None
-    run.load_weights(state.best_step, model)
+    engine.load_weights(run.read(state.best_step))
     return Fitted(state.step, feed.n_steps, state.best_step, state.best_score)
 
 
-def take_step(
-    work: Training, optimizer: torch.optim.Optimizer, batch: Batch, rate: float, step: int
-) -> tuple[float, float]:
-    """One optimizer step.
-
-    Returns:
-        The loss, and the norm of the gradients before clipping.
-
-    Raises:
-        DanluError: One of the two is not finite; the step is not taken.
-    """
-    work.module.train()
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["rate"]
-    optimizer.zero_grad(set_to_none=True)
-    loss = work.loss(work.module, batch)
-    value = loss.item()
-    moment = f"at step {step} (learning rate {rate:g}); the step was not taken, the last checkpoint is intact"
-    _require_finite("loss", value, moment)
-    torch.autograd.backward(loss)
-    norm = nn.utils.clip_grad_norm_(work.module.parameters(), work.config.clip_norm)
-    _require_finite("norm of the gradients", norm.item(), moment)
-    optimizer.step()
-    return value, norm.item()
-
-
-def _require_finite(what: str, value: float, moment: str) -> None:
-    if not math.isfinite(value):
-        raise DanluError(
-            f"the {what} is {value} {moment}",
-            where="training",
-            advice="lower train.learning_rate or train.clip_norm, or look for broken records (danlu data)",
-        )
-
-
-def _evaluate(model: Model, evaluate: Callable[[Model], dict[str, float]], run: Run, state: State) -> dict[str, float]:
-    model.eval()
-    with torch.inference_mode():
+def _evaluate(
+    engine: Engine, evaluate: Callable[[Model], dict[str, float]], run: Run, state: State
+) -> dict[str, float]:
+    with engine.judged() as model:
         scores = evaluate(model)
     for name, value in scores.items():
-        _require_finite(f"validation {name}", value, f"after step {state.step}")
+        require_finite(f"validation {name}", value, f"after step {state.step}")
     state.evaluated = state.step
     if state.best_score is None or scores["score"] > state.best_score:
         state.best_step, state.best_score, state.n_worse = state.step, scores["score"], 0

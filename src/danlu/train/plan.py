@@ -8,14 +8,14 @@ import time
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from danlu.core.artifact import Artifact
 from danlu.core.progress import Progress
 from danlu.train import pretrain
-from danlu.train.loop import take_step
-from danlu.train.optimizer import learning_rate, make_optimizer
+from danlu.train.engine import Engine
+from danlu.train.feed import PlannedFeed
+from danlu.train.optimizer import learning_rate
 from danlu.train.prepare import Material, Prepared, Score, Sources, TrainingSpec
 from danlu.train.tasks import TRAINING
 
@@ -97,21 +97,20 @@ def _cost(prepared: Prepared) -> tuple[float, float]:
     feed = prepared.feed
     sizes = np.array([feed.size(step) for step in range(feed.n_steps)])
     probes = np.argsort(sizes)[np.linspace(0, feed.n_steps - 1, min(_PROBES, feed.n_steps)).round().astype(int)]
-    optimizer = make_optimizer(prepared.module, prepared.config)
-    _step(prepared, optimizer, int(probes[-1]))  # the first step sets things up, and the largest needs the most memory
+    engine = Engine(prepared)
+    _step(engine, feed, int(probes[-1]))  # the first step sets things up, and the largest needs the most memory
     seconds, flops = [], []
     for step in probes.tolist():
         started = time.perf_counter()
-        _step(prepared, optimizer, step)
+        _step(engine, feed, step)
         seconds.append(time.perf_counter() - started)
         with FlopCounterMode(display=False) as counter:
-            _step(prepared, optimizer, step)
+            _step(engine, feed, step)
         flops.append(counter.get_total_flops())
     total_seconds, total_flops = (float(np.interp(sizes, sizes[probes], each).sum()) for each in (seconds, flops))
     return total_seconds, total_flops
 
 
-def _step(prepared: Prepared, optimizer: torch.optim.Optimizer, step: int) -> None:
+def _step(engine: Engine, feed: PlannedFeed, step: int) -> None:
     """One step of the run, on weights that nobody keeps."""
-    rate = learning_rate(0, prepared.feed.n_steps, prepared.config)
-    take_step(prepared, optimizer, prepared.feed.batch(step), rate, step)
+    engine.step(feed.batch(step), step, learning_rate(0, feed.n_steps, engine.config))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +27,10 @@ from danlu.model.module import build_module
 from danlu.model.pretrained.load import load_weights
 from danlu.model.pretrained.tokenizers import read_signature, read_tokenizer
 from danlu.train.adapt import adapt
+from danlu.train.config import TrainConfig
 from danlu.train.cooccurrence import cooccurrence_vectors
+from danlu.train.engine import Training
 from danlu.train.feed import PlannedFeed
-from danlu.train.loop import TrainConfig, Training
 
 __all__ = [
     "Material",
@@ -60,6 +62,12 @@ class TrainingSpec(Config):
     pretrain: SerializeAsAny[TrainConfig] | None
     train: SerializeAsAny[TrainConfig]
     seed: int | None
+
+    def made(self) -> dict[str, Any]:
+        """What decides what comes out: all but how the runs are carried out."""
+        phases = {"pretrain": self.pretrain, "train": self.train}
+        made = {name: config.made() for name, config in phases.items() if config is not None}
+        return self.plain() | made
 
     @property
     def pretrains(self) -> bool:

@@ -18,8 +18,8 @@ from danlu.data.stage import DataConfig, Split, read_split
 from danlu.data.tokenizer import PAD, SpecialTokens, encode
 from danlu.model.base import Model, text_config
 from danlu.model.text import TextModel
+from danlu.train.config import TrainConfig
 from danlu.train.feed import PlannedFeed
-from danlu.train.loop import TrainConfig
 from danlu.train.masking import hide_tokens
 from danlu.train.prepare import Material, Prepared, kept_seeds, kept_tokenizer, start_module, text_signature
 
@@ -64,7 +64,6 @@ def prepare(material: Material, held_out: Artifact) -> Prepared:
     max_len = text_config(material.spec.model).max_len - (N_MARKS if config.next_sentence else 0)
     tokens, others = (encode(tokenizer, texts, max_len, special=not config.next_sentence) for texts in (train, valid))
     module = start_module(material, signature, seeds, tokens)
-    device = next(module.parameters()).device
 
     def batches(texts: Tokens) -> Callable[[np.ndarray, np.random.Generator], Batch]:
         cut = halves(texts, _sentence_ends(tokenizer)) if config.next_sentence else None
@@ -72,7 +71,7 @@ def prepare(material: Material, held_out: Artifact) -> Prepared:
         def make(rows: np.ndarray, generator: np.random.Generator) -> Batch:
             batch = collate(texts, rows, PAD) if cut is None else collate_halves(cut, rows, special, generator)
             marks = (special.begin, special.end)
-            return hide_tokens(batch, config.hidden, special.mask, generator, marks).to(device)
+            return hide_tokens(batch, config.hidden, special.mask, generator, marks)
 
         return make
 
@@ -104,9 +103,10 @@ def _loss(
     trained: Model, rows: list[np.ndarray], make: Callable[[np.ndarray, np.random.Generator], Batch], seeds: Seeds
 ) -> dict[str, float]:
     """The mean loss over hidden tokens of the validation texts (and their pairs), the same ones every time."""
+    device = next(trained.parameters()).device
     total, n_asked = 0.0, 0
     for number, some in enumerate(rows):
-        batch = make(some, seeds.generator("sample", "valid", number))
+        batch = make(some, seeds.generator("sample", "valid", number)).to(device)
         n_here = int((batch.targets != NOT_PREDICTED).sum())
         total, n_asked = total + float(trained.loss(trained(batch), batch)) * n_here, n_asked + n_here
     loss = total / max(1, n_asked)

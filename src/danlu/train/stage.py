@@ -87,14 +87,15 @@ def train_model(
 
     def write(folder: Path, prepared: Prepared, facts: dict[str, Any]) -> None:
         if spec.train.adapt.mode == "lora":
-            batches = [prepared.feed.batch(step) for step in range(min(_REPLAYED, prepared.feed.n_steps))]
+            device = next(prepared.module.parameters()).device
+            batches = [prepared.feed.batch(step).to(device) for step in range(min(_REPLAYED, prepared.feed.n_steps))]
             facts |= fold_adapters(folder, prepared.module, batches, spec.train.adapt)
         if pretrained:
             before = pretrained.json("training.json")
             facts = {**facts, "seconds": facts["seconds"] + before["seconds"], "pretraining": before}
         write_model(folder, prepared.answerer, (spec.task, family), dataset, facts)
 
-    work = _Work("model", name, spec.plain() | {"family": family}, parents)
+    work = _Work("model", name, spec.made() | {"family": family}, parents)
     return _carry_out(workspace, work, prepare, write, progress)
 
 
@@ -123,7 +124,7 @@ def pretrain_model(
         prepared.answerer.save(folder)
         write_json(folder / "training.json", facts)
 
-    config = {key: value for key, value in spec.plain().items() if key != "train"}
+    config = {key: value for key, value in spec.made().items() if key != "train"}
     parents = {"dataset": dataset.digest} | sources.parents
     return _carry_out(workspace, _Work("pretrained", name, config, parents), prepare, write, progress)
 
@@ -148,7 +149,7 @@ def _carry_out(
         n_trained = prepared.module.n_trained()
         of_them = "" if n_trained == n_parameters else f", {n_trained:,} of them trained"
         progress.note(f"{n_parameters:,} parameters{of_them} · {prepared.feed.n_steps:,} steps")
-        run = Run(folder, progress)
+        run = Run(folder, progress, prepared.config)
         fitted = fit(prepared, run, progress)
         facts = {**_timing(run.timing), **asdict(fitted), "n_trained": n_trained, "memory_bytes": peak_memory()}
         with workspace.create(

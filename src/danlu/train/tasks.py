@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from danlu.model.base import Task
 from danlu.train import classification, images, language, translation
 from danlu.train.classification import ClassifyConfig
+from danlu.train.config import TrainConfig
 from danlu.train.images import ImageConfig
-from danlu.train.loop import TrainConfig
 from danlu.train.prepare import Material, Prepared
 
 __all__ = ["TRAINING", "TaskTraining"]

@@ -39,7 +39,7 @@ def prepare(material: Material) -> Prepared:
     valid = sources, windows(targets, special, max_len, 0)
 
     def make(rows: np.ndarray, _step: int) -> Batch:
-        return collate_pairs(*train, rows, special).to(device)
+        return collate_pairs(*train, rows, special)
 
     def evaluate(trained: Model) -> dict[str, float]:
         total, n_asked = 0.0, 0

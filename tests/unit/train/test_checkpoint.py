@@ -14,8 +14,8 @@ from danlu.core.errors import BusyError, CorruptError, DanluError
 from danlu.core.files import lock
 from danlu.core.progress import Silent
 from danlu.train.checkpoint import Run, State
+from danlu.train.engine import Engine
 from danlu.train.loop import fit
-from danlu.train.optimizer import make_optimizer
 from danlu.train.prepare import Sources
 from danlu.train.stage import train_model
 from small import SCORE, Listener, make_dataset, make_training, spec_of
@@ -33,14 +33,13 @@ def saved(folder: Path, *steps: int, best: int | None = None) -> tuple[Run, List
     run = Run(folder, told)
     for step in steps:
         work = make_training()
-        optimizer = make_optimizer(work.module, work.config)
-        torch.autograd.backward(work.module.loss(work.module(work.feed.batch(0)), work.feed.batch(0)))
-        optimizer.step()
+        engine = Engine(work)
+        engine.step(work.feed.batch(0), 0, 1e-3)
         with torch.no_grad():
             for parameter in work.module.parameters():
                 parameter.fill_(step)
         run.report(step=step)
-        run.save(work.module, optimizer, State(step=step, best_step=best if best and best < step else None))
+        run.save(engine.tensors(), State(step=step, best_step=best if best and best < step else None))
     return run, told
 
 
@@ -48,7 +47,7 @@ def restored(run: Run) -> tuple[State, float]:
     """The state that a run goes back to, and the value of its weights (of the initial ones: 0)."""
     work = make_training()
     before = next(work.module.parameters()).clone()
-    state = run.restore(work.module, make_optimizer(work.module, work.config))
+    state = run.restore(Engine(work))
     now = next(work.module.parameters())
     return state, 0.0 if torch.equal(now, before) else float(now.flatten()[0].item())
 
@@ -56,18 +55,16 @@ def restored(run: Run) -> tuple[State, float]:
 def test_everything_comes_back_bit_for_bit(tmp_path):
     run, told = saved(tmp_path, 1)
     work, again = make_training(), make_training()
-    optimizer, optimizer_again = (make_optimizer(each.module, each.config) for each in (work, again))
-    for _ in range(3):
-        work.module.zero_grad()
-        torch.autograd.backward(work.module.loss(work.module(work.feed.batch(0)), work.feed.batch(0)))
-        optimizer.step()
+    engine, engine_again = Engine(work), Engine(again)
+    for step in range(3):
+        engine.step(work.feed.batch(0), step, 1e-3)
     state = State(3, 2, 1, 0.1 + 0.2, 1, 1 / 3, 7)
-    run.save(work.module, optimizer, state)
-    assert run.restore(again.module, optimizer_again) == state
+    run.save(engine.tensors(), state)
+    assert run.restore(engine_again) == state
     for name, tensor in work.module.state_dict().items():
         assert torch.equal(again.module.state_dict()[name], tensor)
-    theirs = optimizer_again.state_dict()["state"]
-    for number, slots in optimizer.state_dict()["state"].items():
+    theirs = engine_again.optimizer.state_dict()["state"]
+    for number, slots in engine.optimizer.state_dict()["state"].items():
         assert all(torch.equal(theirs[number][slot], tensor) for slot, tensor in slots.items())
     assert told.notes == []
 
@@ -158,7 +155,7 @@ def test_the_best_weights_are_checked_when_they_are_loaded(tmp_path):
     run, _ = saved(tmp_path, 1)
     (run.checkpoints / "step-00000001" / "model.safetensors").write_bytes(b"")
     with pytest.raises(CorruptError, match=r"model\.safetensors is not what was written") as found:
-        run.load_weights(1, make_training().module)
+        run.read(1)
     assert "run the same command again" in str(found.value.advice)
 
 

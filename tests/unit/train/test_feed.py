@@ -5,8 +5,8 @@ import pytest
 
 from danlu.core.seeds import Seeds
 from danlu.data.batches import padding_share
+from danlu.train.config import TrainConfig
 from danlu.train.feed import PlannedFeed
-from danlu.train.loop import TrainConfig
 
 LENGTHS = np.random.default_rng(0).integers(1, 60, 300)
 

@@ -11,8 +11,9 @@ from torch import nn
 from danlu.core.errors import DanluError
 from danlu.core.progress import Silent
 from danlu.train.checkpoint import Run
-from danlu.train.loop import TrainConfig, fit, take_step
-from danlu.train.optimizer import make_optimizer
+from danlu.train.config import TrainConfig
+from danlu.train.engine import Engine
+from danlu.train.loop import fit
 from small import Listener, make_training
 
 
@@ -31,9 +32,9 @@ class LoggedRun(Run):
         super().__init__(folder, Silent())
         self.log = log
 
-    def save(self, model, optimizer, state):
+    def save(self, tensors, state):
         self.log.append(("save", state.step))
-        super().save(model, optimizer, state)
+        super().save(tensors, state)
 
 
 def test_step_then_save_then_evaluate(tmp_path):
@@ -155,7 +156,7 @@ def test_a_learning_rate_that_is_far_too_high_is_stopped_with_the_last_checkpoin
     assert found.value.where == "training"
     assert "lower train.learning_rate" in str(found.value.advice)
     step = int(str(found.value).split("at step ")[1].split()[0])
-    state = run.restore(work.module, make_optimizer(work.module, work.config))
+    state = run.restore(Engine(work))
     assert state.step == step  # the bad step was not counted, and what came before it was kept
     assert all(bool(torch.isfinite(tensor).all()) for tensor in work.module.state_dict().values())
 
@@ -163,16 +164,16 @@ def test_a_learning_rate_that_is_far_too_high_is_stopped_with_the_last_checkpoin
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_no_weight_moves_at_a_step_that_is_not_finite(what, monkeypatch):
     work = make_training()
-    module, optimizer = work.module, make_optimizer(work.module, work.config)
+    module, engine = work.module, Engine(work)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     if what == "loss":
         monkeypatch.setattr(module, "loss", lambda output, _: output.logits.sum() * math.nan)
     else:
         next(module.parameters()).register_hook(lambda gradient: gradient * math.inf)
     with pytest.raises(DanluError, match="the loss is nan" if what == "loss" else "norm of the gradients is nan|inf"):
-        take_step(work, optimizer, work.feed.batch(0), 1e-3, 0)
+        engine.step(work.feed.batch(0), 0, 1e-3)
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
-    assert not optimizer.state
+    assert not engine.optimizer.state
 
 
 def test_a_score_that_is_not_finite_is_an_error_not_the_best(tmp_path):
@@ -183,8 +184,7 @@ def test_a_score_that_is_not_finite_is_an_error_not_the_best(tmp_path):
 
 def test_long_gradients_are_clipped_and_the_norm_before_that_is_told():
     work = make_training(clip_norm=1e-3)
-    optimizer = make_optimizer(work.module, work.config)
-    _, norm = take_step(work, optimizer, work.feed.batch(0), 0.0, 0)
+    _, norm = Engine(work).step(work.feed.batch(0), 0, 0.0)
     after = torch.stack([p.grad.norm() for p in work.module.parameters() if p.grad is not None]).norm()
     assert norm > 1e-3
     assert after.item() == pytest.approx(1e-3, rel=1e-3)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from danlu.model.layers.attention import Attention, AttentionConfig, Sight
 from danlu.model.layers.cache import KeysValues
@@ -47,6 +48,10 @@ class Block(nn.Module):
 
     Args:
         config: See :class:`BlockConfig`.
+
+    Attributes:
+        recompute: Whether, in training, only the block's input is kept for the backward pass, and what was computed
+            from it is computed again then (Chen et al., 2016).
     """
 
     def __init__(self, config: BlockConfig) -> None:
@@ -60,6 +65,7 @@ class Block(nn.Module):
         self.feedforward_norm = make_norm(config.norm, d_model, config.norm_eps)
         self.feedforward = FeedForward(d_model, config.d_ff, config.activation, bias)
         self.dropout = nn.Dropout(config.dropout)
+        self.recompute = False
 
     def forward(
         self,
@@ -81,6 +87,19 @@ class Block(nn.Module):
         Returns:
             ``[B, T, D]``.
         """
+        if self.recompute and self.training:
+            again: torch.Tensor = checkpoint(self._mix, x_BTD, sight, layer, memory, memory_mask, use_reentrant=False)
+            return again
+        return self._mix(x_BTD, sight, layer, memory, memory_mask)
+
+    def _mix(
+        self,
+        x_BTD: torch.Tensor,
+        sight: Sight,
+        layer: int,
+        memory: KeysValues | None,
+        memory_mask: torch.Tensor | None,
+    ) -> torch.Tensor:
         x_BTD = self._add(x_BTD, self.attention_norm, lambda y_BTD: self.attention(y_BTD, sight, layer))
         if self.cross is not None and self.cross_norm is not None and memory is not None:
             look = self.cross.look

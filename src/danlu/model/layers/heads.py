@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from danlu.core.batch import NOT_PREDICTED, Batch, Output
+from danlu.core.batch import Batch, Output
 from danlu.model.layers.feedforward import Activation, curve
 from danlu.model.layers.pooling import Pooling
 
@@ -25,7 +25,10 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, output: Output, batch: Batch) -> torch.Tensor:
-        """The scalar loss of an answer in nats, mean over what is to be predicted."""
+        """The scalar loss of an answer in nats: its sum over what is to be predicted, divided by how much that is.
+
+        Where the batch is a part of a step (:attr:`Batch.whole`), that is how much the whole step asks for.
+        """
 
 
 class ClassificationHead(Head):
@@ -54,8 +57,7 @@ class ClassificationHead(Head):
 
     def loss(self, output: Output, batch: Batch) -> torch.Tensor:
         """Cross-entropy of the labels."""
-        assert batch.labels_B is not None, "a classifier is trained on labels"
-        return F.cross_entropy(output.logits.float(), batch.labels_B)
+        return _of_labels(output.logits, batch)
 
 
 class MaskedLanguageHead(Head):
@@ -88,7 +90,7 @@ class MaskedLanguageHead(Head):
     def forward(self, x_BTD: torch.Tensor, batch: Batch) -> Output:
         """``logits_MV`` of the tokens asked for, in reading order, or ``logits_BTV``; and ``pair_logits_B2``."""
         embedding, pooling = self._shared
-        x_MD = x_BTD if batch.targets_BT is None else x_BTD[batch.targets_BT != NOT_PREDICTED]
+        x_MD = _asked_for(x_BTD, batch)
         logits = F.linear(self.norm(self.curve(self.linear(x_MD))), embedding.weight, self.bias)
         if self.pair is None or pooling is None:
             return Output(logits=logits)
@@ -97,9 +99,9 @@ class MaskedLanguageHead(Head):
 
     def loss(self, output: Output, batch: Batch) -> torch.Tensor:
         """Cross-entropy of the hidden tokens (0 where a batch hides none), plus that of the pairs where there are."""
-        loss = _of_tokens(output.logits, batch.targets)
+        loss = _of_tokens(output.logits, batch)
         if output.pair_logits_B2 is not None and batch.labels_B is not None:
-            loss = loss + F.cross_entropy(output.pair_logits_B2.float(), batch.labels_B)
+            loss = loss + _of_labels(output.pair_logits_B2, batch)
         return loss
 
 
@@ -134,15 +136,24 @@ class LanguageHead(Head):
 
     def forward(self, x_BTD: torch.Tensor, batch: Batch) -> Output:
         """``logits_MV`` where there is a target, or ``logits_BTV`` where the batch has none."""
-        x_MD = x_BTD if batch.targets_BT is None else x_BTD[batch.targets_BT != NOT_PREDICTED]
-        return Output(logits=self.scores(x_MD))
+        return Output(logits=self.scores(_asked_for(x_BTD, batch)))
 
     def loss(self, output: Output, batch: Batch) -> torch.Tensor:
         """Cross-entropy of the next tokens; 0 where there is none."""
-        return _of_tokens(output.logits, batch.targets, self.smoothing if self.training else 0.0)
+        return _of_tokens(output.logits, batch, self.smoothing if self.training else 0.0)
 
 
-def _of_tokens(logits_MV: torch.Tensor, targets_BT: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
-    targets_M = targets_BT[targets_BT != NOT_PREDICTED]
+def _asked_for(x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """``[M, D]``: the places where there is a target; all of them, ``[B, T, D]``, where the batch has none."""
+    return x_BTD if batch.targets_BT is None else x_BTD.flatten(0, 1).index_select(0, batch.asked)
+
+
+def _of_tokens(logits_MV: torch.Tensor, batch: Batch, smoothing: float = 0.0) -> torch.Tensor:
+    targets_M = batch.targets.flatten().index_select(0, batch.asked)
     total = F.cross_entropy(logits_MV.float(), targets_M, reduction="sum", label_smoothing=smoothing)
-    return total / max(1, len(targets_M))
+    return total / max(1, batch.n_targets)
+
+
+def _of_labels(logits_BN: torch.Tensor, batch: Batch) -> torch.Tensor:
+    assert batch.labels_B is not None, "a classifier is trained on labels"
+    return F.cross_entropy(logits_BN.float(), batch.labels_B, reduction="sum") / batch.n_records

@@ -1,0 +1,59 @@
+"""What a recipe's ``train`` section says: what is made, and how the making is carried out."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from danlu.core.config import Config
+from danlu.train.adapt import AdaptConfig
+from danlu.train.optimizer import OptimizerConfig
+
+__all__ = ["RunConfig", "TrainConfig"]
+
+
+class RunConfig(Config):
+    """How a run is carried out. None of it decides what comes out, so that any of it may change while a run rests."""
+
+    checkpoint_seconds: float = Field(60.0, ge=0)
+    """Longest time between two checkpoints; one is also written before every evaluation."""
+    keep_last: int = Field(2, ge=1)
+    """Checkpoints kept besides the best one: the last, and those before in case it is damaged."""
+    keep_every: int | None = Field(None, ge=1)
+    """Checkpoints of steps divisible by this are kept until the run ends; null: none."""
+
+
+class TrainConfig(OptimizerConfig, RunConfig):
+    """How a model is trained."""
+
+    epochs: int = Field(8, ge=1)
+    """Passes over the training records."""
+    max_steps: int | None = Field(None, ge=1)
+    """Stop after so many steps, the learning rate being at its end by then; null: after the epochs."""
+    batch_tokens: int = Field(2048, ge=1)
+    """The most tokens in a batch, padding included; a picture counts as one."""
+    accumulate: int = Field(1, ge=1)
+    """Parts that a batch is worked on in, one after another: the step is that of the whole batch, in less memory."""
+    clip_norm: float = Field(1.0, gt=0)
+    """Gradients with a larger norm are scaled down to it (Pascanu et al., 2013)."""
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    """Decay of a running mean of the weights, which is then what is judged and kept (Polyak & Juditsky, 1992); 0: none.
+    """
+    patience: int = Field(3, ge=1)
+    """Stop after so many evaluations in a row without a better score."""
+    evaluations_per_epoch: int = Field(1, ge=1)
+    """How often in an epoch, or in what ``max_steps`` leaves of it, the model is evaluated on the validation split."""
+    adapt: AdaptConfig = AdaptConfig()
+    """Which weights are trained, where the model starts from a checkpoint."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """In what the forward pass computes; weights stay float32. ``auto``: bfloat16 on GPUs that have it, else float32.
+    """
+    activation_checkpointing: bool = False
+    """Whether the inside of a block is computed again in the backward pass, to save memory (Chen et al., 2016)."""
+    compile: bool = False
+    """Whether Transformer blocks are compiled (``torch.compile``)."""
+
+    def made(self) -> dict[str, Any]:
+        """What decides what comes out: all but :class:`RunConfig`."""
+        return {name: value for name, value in self.plain().items() if name not in RunConfig.model_fields}
