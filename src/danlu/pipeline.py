@@ -22,13 +22,14 @@ from danlu.evaluate.stage import compare_models, evaluate_model, validation_scor
 from danlu.model.families import ENSEMBLE
 from danlu.recipe import Loaded, Recipe, load
 from danlu.report.stage import Entry, write_data_card, write_report
+from danlu.train import stage
 from danlu.train.baseline import BASELINES, train_baseline
 from danlu.train.ensemble import train_ensemble
 from danlu.train.plan import Plan, plan_training
 from danlu.train.prepare import Sources, TrainingSpec
 from danlu.train.stage import train_model
 
-__all__ = ["Gate", "Job", "Ran", "compare_targets", "evaluate_target"]
+__all__ = ["Gate", "Job", "Ran", "attend", "compare_targets", "evaluate_target"]
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,11 @@ class Job:
         """Let an alias of this recipe's name mean a model, which another recipe of the same content may have made."""
         if not self.workspace.ledger.means(name, alias, model.digest):
             self.workspace.ledger.set_alias(name, alias, model, reason=reason)
+
+
+def attend() -> None:
+    """Train along with the first of several processes; see :func:`danlu.train.stage.attend`."""
+    stage.attend(validation_scores)
 
 
 def evaluate_target(workspace: Workspace, target: str, overrides: Sequence[str], progress: Progress) -> Artifact:

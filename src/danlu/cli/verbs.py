@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from danlu.cli.crew import in_crew
 from danlu.cli.verb import Answer, Call, app, verb
 from danlu.core.errors import UsageError
 
@@ -24,7 +25,8 @@ def run(call: Call, recipe: RecipePath, overrides: Overrides = None) -> Answer:
     from danlu.cli import answers
     from danlu.pipeline import Job
 
-    return answers.ran(Job.load(recipe, overrides, call.workspace, call.progress).run())
+    job = Job.load(recipe, overrides, call.workspace, call.progress)
+    return in_crew(job, lambda job: answers.ran(job.run()))
 
 
 @verb
@@ -43,8 +45,8 @@ def train(call: Call, recipe: RecipePath, overrides: Overrides = None) -> Answer
     from danlu.cli import answers
     from danlu.pipeline import Job
 
-    models = Job.load(recipe, overrides, call.workspace, call.progress).models()
-    return answers.trained(next(iter(models.values())))
+    job = Job.load(recipe, overrides, call.workspace, call.progress)
+    return in_crew(job, lambda job: answers.trained(next(iter(job.models().values()))))
 
 
 @verb

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from danlu.train.world import assign
+
 __all__ = ["Average"]
 
 
@@ -34,11 +36,10 @@ class Average:
         for name, weight in self._weights.items():
             self.tensors[name].lerp_(weight, 1 - decay)
 
-    @torch.no_grad()
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Go on from a mean that was kept."""
         for name, tensor in self.tensors.items():
-            tensor.copy_(tensors[name])
+            assign(tensor, tensors[name])
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -51,5 +52,7 @@ class Average:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for name, weight in self._weights.items():
-            weight.data, self.tensors[name] = self.tensors[name], weight.data
+        for name, weight in self._weights.items():  # in their place, where other processes look for them too
+            before = weight.clone()
+            weight.copy_(self.tensors[name])
+            self.tensors[name].copy_(before)

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
+from torch.distributed.tensor import DTensor
 
 from danlu.core.errors import CorruptError
 from danlu.core.files import explained, publish, read_json, scratch_folder, sha256_file, write_json
@@ -29,6 +30,8 @@ from danlu.core.progress import Progress
 from danlu.model.weights import save_tensors
 from danlu.train.config import RunConfig
 from danlu.train.engine import Tensors
+from danlu.train.shards import load_shards, save_shards
+from danlu.train.world import World
 
 __all__ = ["Run", "State"]
 
@@ -73,12 +76,16 @@ class Run:
         folder: The run's folder.
         progress: Told when a damaged checkpoint is passed over.
         config: Which checkpoints are kept; None: as by default.
+        world: Who works on it together: the first one writes, and the others their shares of tensors.
     """
 
-    def __init__(self, folder: Path, progress: Progress, config: RunConfig | None = None) -> None:
+    def __init__(
+        self, folder: Path, progress: Progress, config: RunConfig | None = None, world: World | None = None
+    ) -> None:
         self.folder = folder
         self.progress = progress
         self._config = config or RunConfig()
+        self._world = world or World()
         self.checkpoints = folder / "checkpoints"
         self.metrics = folder / "metrics.jsonl"
         self.timing = folder / "timing.jsonl"
@@ -93,18 +100,34 @@ class Run:
         Raises:
             DanluError: The disk is full or may not be written to; earlier checkpoints are intact.
         """
+        shared = any(isinstance(tensor, DTensor) for named in tensors.values() for tensor in named.values())
+        if not self._world.leads:
+            if shared and (name := self._world.message()):
+                self._write_shares(tensors, Path(name))
+            return
         with explained(self.folder), self.metrics.open("ab") as file:
             os.fsync(file.fileno())
             state.metrics_bytes = file.tell()
         target = self._folder(state.step)
-        if not target.exists():
+        if target.exists():
+            self._world.message("") if shared else None
+        else:
             with scratch_folder(self.checkpoints) as folder, explained(folder):
-                for group, named in tensors.items():
-                    save_tensors(named, folder / f"{group}.safetensors")
+                if shared:
+                    self._write_shares(tensors, Path(self._world.message(str(folder))))
+                else:
+                    for group, named in tensors.items():
+                        save_tensors(named, folder / f"{group}.safetensors")
                 write_json(folder / "state.json", asdict(state))
-                write_json(folder / "manifest.json", {path.name: sha256_file(path) for path in folder.iterdir()})
+                files = sorted(path for path in folder.rglob("*") if path.is_file())
+                digests = {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
+                write_json(folder / "manifest.json", digests)
                 publish(folder, target)
         self._retain(state)
+
+    def _write_shares(self, tensors: Tensors, folder: Path) -> None:
+        for group, named in tensors.items():
+            save_shards(named, folder / group)
 
     def restore(self, engine: Restored) -> State:
         """Let an engine go back to the newest complete checkpoint, or to the start where there is none.
@@ -114,9 +137,21 @@ class Run:
         Returns:
             The state; metrics.jsonl is cut to what it was then.
         """
+        (found,) = self._world.told([self._last_whole() if self._world.leads else 0])
+        state = State()
+        if found >= 0:
+            folder = self._folder(int(found))
+            state = State(**read_json(folder / "state.json"))
+            engine.load(_tensors(folder))
+        if self._world.leads:
+            self._cut_back(state)
+        return state
+
+    def _last_whole(self) -> int:
+        """The step of the newest checkpoint that is whole; -1: there is none."""
         for folder in self._newest_first():
             try:
-                state = self._restore(folder, engine)
+                self._check(folder)
             except CorruptError as error:
                 self.progress.note(
                     f"{folder.name} is damaged ({error.what}: {error.where}); going back to the one before"
@@ -125,15 +160,16 @@ class Run:
                 shutil.rmtree(aside, ignore_errors=True)
                 folder.rename(aside)
                 continue
-            break
-        else:
-            state = State()
+            return int(folder.name.removeprefix("step-"))
+        return -1
+
+    def _cut_back(self, state: State) -> None:
+        """Drop what was reported after the checkpoint, and a line that a crash cut short."""
         with explained(self.folder), self.metrics.open("ab") as file:
             file.truncate(state.metrics_bytes)
         with explained(self.folder), self.timing.open("a+b") as file:
             file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)  # a line that a crash cut short
-        return state
+            file.truncate(file.read().rfind(b"\n") + 1)
 
     def read(self, step: int) -> dict[str, dict[str, torch.Tensor]]:
         """The tensors of the checkpoint of a step.
@@ -161,18 +197,19 @@ class Run:
         return self.checkpoints / f"step-{step:08d}"
 
     def _append(self, path: Path, facts: Mapping[str, Any]) -> None:
+        if not self._world.leads:
+            return
         with explained(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(facts) + "\n")
 
-    def _restore(self, folder: Path, engine: Restored) -> State:
+    def _check(self, folder: Path) -> None:
+        """Compare a checkpoint, and what it refers to, with their digests."""
         _check(folder)
         state = State(**read_json(folder / "state.json"))
         if state.best_step is not None:
             _check(self._folder(state.best_step))
         if state.metrics_bytes > (self.metrics.stat().st_size if self.metrics.exists() else 0):
             raise CorruptError("metrics.jsonl has lost lines that were there", where=str(self.metrics))
-        engine.load(_tensors(folder))
-        return state
 
     def _newest_first(self) -> Iterator[Path]:
         found = self.checkpoints.glob("step-*") if self.checkpoints.exists() else []
@@ -199,4 +236,5 @@ def _check(folder: Path) -> None:
 
 
 def _tensors(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
-    return {path.stem: load_file(path) for path in folder.glob("*.safetensors")}
+    shared = {path.name: load_shards(path) for path in folder.iterdir() if path.is_dir()}
+    return shared | {path.stem: load_file(path) for path in folder.glob("*.safetensors")}

@@ -16,6 +16,12 @@ __all__ = ["RunConfig", "TrainConfig"]
 class RunConfig(Config):
     """How a run is carried out. None of it decides what comes out, so that any of it may change while a run rests."""
 
+    processes: int = Field(1, ge=1)
+    """Processes that train together on this machine; under ``torchrun`` it is torchrun that says how many."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """What each of several processes keeps: ``ddp`` all weights, ``fsdp`` a share of each (FSDP2), for large models."""
+    restarts: int = Field(0, ge=0)
+    """How often several processes are started again, from the last checkpoint, when one of them has died."""
     checkpoint_seconds: float = Field(60.0, ge=0)
     """Longest time between two checkpoints; one is also written before every evaluation."""
     keep_last: int = Field(2, ge=1)

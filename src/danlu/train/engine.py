@@ -19,6 +19,7 @@ from danlu.model.layers.block import Block
 from danlu.train.average import Average
 from danlu.train.config import TrainConfig
 from danlu.train.optimizer import make_optimizer
+from danlu.train.world import World, assign, put_away, sync_now, whole
 
 __all__ = ["Engine", "Feed", "Tensors", "Training", "plain_loss", "require_finite"]
 
@@ -74,15 +75,23 @@ class Engine:
 
     Args:
         work: What is trained and how.
+        world: Who trains it; each takes its parts of every batch.
 
     Raises:
         UsageError: The config asks for something of Transformer blocks, and the module has none.
     """
 
-    def __init__(self, work: Training) -> None:
+    def __init__(self, work: Training, world: World = World()) -> None:  # noqa: B008 - it is frozen
         self.model, self.config = work.module, work.config
-        self._work = work
+        self._work, self._world = work, world
         self._device = next(work.module.parameters()).device
+        self.sharded = world.size > 1 and self.config.parallel == "fsdp"
+        if self.sharded:
+            world.shard(self.model)
+        self._loss: nn.Module = _Loss(self.model, work.loss)
+        if world.size > 1 and not self.sharded:
+            all_used = self.model.signature.task != "masked-language-modelling"  # there, a pooler may have no part
+            self._loss = world.alike(self._loss, all_used=all_used)
         self.optimizer = make_optimizer(self.model, self.config)
         self.average = Average(self.model, self.config.ema_decay) if self.config.ema_decay else None
         for block in _blocks(self.model, self.config):
@@ -108,8 +117,8 @@ class Engine:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._gradients(batch, step)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        loss = self._world.add(self._gradients(batch, step))
+        norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm))
         value, size = torch.stack([loss, norm]).tolist()  # one wait for a GPU, not two
         moment = f"at step {step} (learning rate {rate:g}); the step was not taken, the last checkpoint is intact"
         require_finite("loss", value, moment)
@@ -120,15 +129,19 @@ class Engine:
         return value, size
 
     def _gradients(self, batch: Batch, step: int) -> torch.Tensor:
-        """Add up the gradients of the batch's parts; the loss of the whole."""
-        parts = batch.parts(self.config.accumulate)
+        """Add up the gradients of this process's parts of the batch, then those of all; the loss of its parts."""
+        n, mine = self._world.share_out(self.config.accumulate)
+        parts = batch.parts(n)
         total = torch.zeros((), device=self._device)
-        for number, part in enumerate(parts):
-            position = (step,) if len(parts) == 1 else (step, number)
+        for number in range(n)[mine]:
+            # Everybody takes as many parts: who finds none left takes the first one again, and lets it count nothing.
+            part, counts = (parts[number], 1) if number < len(parts) else (parts[0], 0)
+            position = (step,) if n == 1 else (step, number)
             torch.manual_seed(self._work.seeds.at("dropout", *position))
+            sync_now(self._loss, self.model, number + 1 == mine.stop)
             with self._precision():
-                loss = self._work.loss(self.model, part.to(self._device))
-            torch.autograd.backward(loss)
+                loss = self._loss(part.to(self._device)) * counts
+            torch.autograd.backward(loss * self._world.size)  # of several processes' gradients the mean is taken
             total += loss.detach()
         return total
 
@@ -145,6 +158,7 @@ class Engine:
         self.model.eval()
         with torch.inference_mode(), nullcontext() if self.average is None else self.average.in_place():
             yield self.model
+            put_away(self.model)
 
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
         """All that the next step depends on besides its number."""
@@ -159,17 +173,41 @@ class Engine:
 
     def load(self, tensors: Tensors) -> None:
         """Go back to what :meth:`tensors` gave."""
-        self.model.load_state_dict(tensors["model"])
+        self.load_weights({"model": tensors["model"]})
         parameters = dict(self.model.named_parameters())
         for key, tensor in tensors["optimizer"].items():
             name, _, slot = key.rpartition("/")
-            self.optimizer.state[parameters[name]][slot] = tensor.to(parameters[name].device)
+            self.optimizer.state[parameters[name]][slot] = _like(parameters[name], tensor)
         if self.average is not None:
             self.average.load(tensors["average"])
 
     def load_weights(self, tensors: Tensors) -> None:
         """Take the weights that were judged at a checkpoint."""
-        self.model.load_state_dict({**tensors["model"], **tensors.get("average", {})})
+        if not self.sharded:
+            self.model.load_state_dict({**tensors["model"], **tensors.get("average", {})})
+            return
+        for name, target in self.model.state_dict().items():
+            assign(target, tensors.get("average", {}).get(name, tensors["model"][name]))
+
+
+class _Loss(nn.Module):
+    """The loss of a model as a module, so that whatever wraps modules wraps all of a step's work."""
+
+    def __init__(self, model: Model, loss: Callable[[Model, Batch], torch.Tensor]) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        return self.loss(self.model, batch)
+
+
+def _like(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    """An optimizer's tensor where its parameter is; each process has its share of both."""
+    if tensor.shape != parameter.shape:
+        return tensor.to(parameter.device)
+    mine = torch.empty_like(parameter)
+    assign(mine, tensor)
+    return mine
 
 
 def _blocks(model: nn.Module, config: TrainConfig) -> list[Block]:

@@ -18,6 +18,7 @@ from danlu.model.base import Model
 from danlu.train.checkpoint import Run, State
 from danlu.train.engine import Engine, Training, require_finite
 from danlu.train.optimizer import learning_rate
+from danlu.train.world import World
 
 __all__ = ["Fitted", "fit"]
 
@@ -42,18 +43,21 @@ class Fitted:
     best_score: float
 
 
-def fit(work: Training, run: Run, progress: Progress) -> Fitted:
+def fit(work: Training, run: Run, progress: Progress, world: World = World()) -> Fitted:  # noqa: B008 - it is frozen
     """Train a module from the run's last checkpoint, or from the start; it ends with the best weights found.
+
+    One that several processes have shares of ends without them: they are in the checkpoint of the best step.
 
     Args:
         work: The module, its data, and how to train it.
         run: Where checkpoints and curves go.
         progress: Told of every step.
+        world: Who trains together; each calls this with the same work.
 
     Raises:
         DanluError: The loss or a gradient is not finite (the step is not taken), or a checkpoint cannot be written.
     """
-    engine, feed, config = Engine(work), work.feed, work.config
+    engine, feed, config = Engine(work, world), work.feed, work.config
     state = run.restore(engine)
     clock = _Clock(run, state.step, feed.n_steps, progress)
     saved_at = -math.inf
@@ -61,11 +65,12 @@ def fit(work: Training, run: Run, progress: Progress) -> Fitted:
         if state.step in feed.evaluate_after and state.evaluated < state.step:
             run.save(engine.tensors(), state)
             saved_at = time.monotonic()
-            scores = _evaluate(engine, work.evaluate, run, state)
+            scores = _evaluate(engine, work.evaluate, run, state, world)
             progress.note(f"step {state.step}: " + " · ".join(f"{name} {value:.4f}" for name, value in scores.items()))
         if state.step == feed.n_steps or state.n_worse >= config.patience:
             break
-        if time.monotonic() - saved_at >= config.checkpoint_seconds:
+        (due,) = world.told([time.monotonic() - saved_at >= config.checkpoint_seconds])
+        if due:
             run.save(engine.tensors(), state)
             saved_at = time.monotonic()
         clock.start()
@@ -77,15 +82,17 @@ def fit(work: Training, run: Run, progress: Progress) -> Fitted:
     clock.report(state)
     assert state.best_step is not None, "the last step is always evaluated"
     assert state.best_score is not None
-    engine.load_weights(run.read(state.best_step))
+    if not engine.sharded:
+        engine.load_weights(run.read(state.best_step))
     return Fitted(state.step, feed.n_steps, state.best_step, state.best_score)
 
 
 def _evaluate(
-    engine: Engine, evaluate: Callable[[Model], dict[str, float]], run: Run, state: State
+    engine: Engine, evaluate: Callable[[Model], dict[str, float]], run: Run, state: State, world: World
 ) -> dict[str, float]:
     with engine.judged() as model:
         scores = evaluate(model)
+    scores = dict(zip(scores, world.told(list(scores.values())), strict=True))
     for name, value in scores.items():
         require_finite(f"validation {name}", value, f"after step {state.step}")
     state.evaluated = state.step

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,62 @@ import torch
 
 from danlu.core.artifact import Artifact
 from danlu.core.files import digest_of, lock, read_json, write_json
-from danlu.core.progress import Progress
+from danlu.core.progress import Progress, Silent
 from danlu.core.workspace import Workspace
 from danlu.train import pretrain
 from danlu.train.adapt import fold_adapters
 from danlu.train.checkpoint import Run
+from danlu.train.engine import Engine
 from danlu.train.examples import write_model
 from danlu.train.loop import fit
 from danlu.train.plan import peak_memory
 from danlu.train.prepare import Material, Prepared, Score, Sources, TrainingSpec
-from danlu.train.tasks import TRAINING
+from danlu.train.tasks import TRAINING, read_spec
+from danlu.train.world import World
 
-__all__ = ["pretrain_model", "train_model"]
+__all__ = ["attend", "pretrain_model", "train_model"]
 
 _REPLAYED = 4
 """Batches by which the merging of adapters is checked."""
+
+
+@dataclass(frozen=True)
+class _Order:
+    """A run to be prepared, in words that other processes understand.
+
+    Attributes:
+        material: What it is prepared from.
+        before: The dataset to be trained on later, where this run pre-trains; None: it does not.
+    """
+
+    material: Material
+    before: Artifact | None = None
+
+    def prepared(self) -> Prepared:
+        """The run, ready to take its first step."""
+        if self.before is not None:
+            return pretrain.prepare(self.material, held_out=self.before)
+        return TRAINING[self.material.spec.task].prepare(self.material)
+
+    def told(self) -> dict[str, Any]:
+        """All of it but who judges and who listens."""
+        material = self.material
+        paths = {"dataset": material.dataset.path, "folder": material.folder, "start": material.start}
+        paths["before"] = None if self.before is None else self.before.path
+        plain = {name: None if path is None else str(path) for name, path in paths.items()}
+        return {**plain, "spec": material.spec.plain(), "n_threads": torch.get_num_threads()}
+
+    @classmethod
+    def heard(cls, told: Mapping[str, Any], score: Score) -> _Order:
+        """What the first process told, as this one is to prepare it."""
+        dataset, folder, start, before = (
+            None if told[name] is None else Path(told[name]) for name in ("dataset", "folder", "start", "before")
+        )
+        assert dataset is not None
+        spec = read_spec(told["spec"])
+        torch.set_num_threads(told["n_threads"])
+        material = Material(dataset=Artifact.open(dataset), spec=spec, folder=folder, start=start, score=score)
+        return cls(material, None if before is None else Artifact.open(before))
 
 
 @dataclass(frozen=True)
@@ -80,10 +121,9 @@ def train_model(
     parents |= {"pretrained": pretrained.digest} if pretrained else {}
     start = pretrained or sources.start
 
-    def prepare(folder: Path) -> Prepared:
+    def order(folder: Path) -> _Order:
         path = None if start is None else start.path
-        material = Material(dataset=dataset, spec=spec, folder=folder, start=path, score=score, progress=progress)
-        return TRAINING[spec.task].prepare(material)
+        return _Order(Material(dataset=dataset, spec=spec, folder=folder, start=path, score=score, progress=progress))
 
     def write(folder: Path, prepared: Prepared, facts: dict[str, Any]) -> None:
         if spec.train.adapt.mode == "lora":
@@ -96,7 +136,7 @@ def train_model(
         write_model(folder, prepared.answerer, (spec.task, family), dataset, facts)
 
     work = _Work("model", name, spec.made() | {"family": family}, parents)
-    return _carry_out(workspace, work, prepare, write, progress)
+    return _carry_out(workspace, work, order, write, progress)
 
 
 def pretrain_model(
@@ -115,10 +155,10 @@ def pretrain_model(
     texts = sources.texts or dataset
     progress.stage(f"pre-train: {spec.model.family} on {texts.path.name}")
 
-    def prepare(folder: Path) -> Prepared:
+    def order(folder: Path) -> _Order:
         path = None if sources.start is None else sources.start.path
         material = Material(dataset=texts, spec=spec, folder=folder, start=path, score=score, progress=progress)
-        return pretrain.prepare(material, held_out=dataset)
+        return _Order(material, before=dataset)
 
     def write(folder: Path, prepared: Prepared, facts: dict[str, Any]) -> None:
         prepared.answerer.save(folder)
@@ -126,13 +166,13 @@ def pretrain_model(
 
     config = {key: value for key, value in spec.made().items() if key != "train"}
     parents = {"dataset": dataset.digest} | sources.parents
-    return _carry_out(workspace, _Work("pretrained", name, config, parents), prepare, write, progress)
+    return _carry_out(workspace, _Work("pretrained", name, config, parents), order, write, progress)
 
 
 def _carry_out(
     workspace: Workspace,
     work: _Work,
-    prepare: Callable[[Path], Prepared],
+    order: Callable[[Path], _Order],
     write: Callable[[Path, Prepared, dict[str, Any]], None],
     progress: Progress,
 ) -> Artifact:
@@ -142,15 +182,21 @@ def _carry_out(
         return found
     folder = workspace.runs / f"{work.name}-{work.kind}-{work.key[:12]}"
     with lock(folder / "lock", holder=f"the run {folder.name}"):
-        prepared = prepare(folder)
+        ordered = order(folder)
+        prepared = ordered.prepared()
         commitments = prepared.seeds.commitments()
         _begin(folder, work, commitments, progress)
         n_parameters = prepared.module.n_parameters()
         n_trained = prepared.module.n_trained()
         of_them = "" if n_trained == n_parameters else f", {n_trained:,} of them trained"
         progress.note(f"{n_parameters:,} parameters{of_them} · {prepared.feed.n_steps:,} steps")
-        run = Run(folder, progress, prepared.config)
-        fitted = fit(prepared, run, progress)
+        world = World.now()
+        world.message(ordered.told())
+        run = Run(folder, progress, prepared.config, world)
+        fitted = fit(prepared, run, progress, world)
+        if world.size > 1 and prepared.config.parallel == "fsdp":  # this process has a share of the weights only
+            prepared = ordered.prepared()
+            Engine(prepared).load_weights(run.read(fitted.best_step))
         facts = {**_timing(run.timing), **asdict(fitted), "n_trained": n_trained, "memory_bytes": peak_memory()}
         with workspace.create(
             work.kind, work.name, key=work.key, config=work.config, parents=work.parents, commitments=commitments
@@ -161,14 +207,34 @@ def _carry_out(
     return draft.artifact
 
 
+def attend(score: Score) -> None:
+    """Train along with the first process, run after run, until it has no more.
+
+    Args:
+        score: Judges a classifier on the validation split.
+    """
+    world = World.now()
+    while (told := world.message()) is not None:
+        ordered = _Order.heard(told, score)
+        prepared = ordered.prepared()
+        assert ordered.material.folder is not None
+        fit(prepared, Run(ordered.material.folder, Silent(), prepared.config, world), Silent(), world)
+
+
 def _begin(folder: Path, work: _Work, commitments: dict[str, str], progress: Progress) -> None:
     """Write what the run is and its commitments before step 0; on a later start, take up its number of threads."""
     path = folder / "run.json"
     if not path.exists():
         facts = {**asdict(work), "key": work.key, "commitments": commitments}
-        write_json(path, {**facts, "n_threads": torch.get_num_threads()})
-    n_threads = int(read_json(path)["n_threads"])
-    if n_threads != torch.get_num_threads():
+        write_json(path, {**facts, "n_threads": torch.get_num_threads(), "n_processes": World.now().size})
+    begun = read_json(path)
+    n_processes, n_threads = int(begun["n_processes"]), int(begun["n_threads"])
+    if n_processes != World.now().size:
+        progress.note(
+            f"the run began with {n_processes} processes and goes on with {World.now().size}: the data come in the "
+            "same order, sums are taken in another"
+        )
+    elif n_threads != torch.get_num_threads():
         progress.note(f"the run began with {n_threads} threads and goes on with as many, to stay exact")
         torch.set_num_threads(n_threads)
 

@@ -1,0 +1,61 @@
+"""Verbs that train: alone, in several processes that they start, or as one of those."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from danlu.cli.verb import Answer
+from danlu.core.errors import DanluError
+
+if TYPE_CHECKING:
+    from danlu.pipeline import Job
+
+__all__ = ["in_crew"]
+
+
+def in_crew(job: Job, answer: Callable[[Job], Answer]) -> Answer:
+    """Answer, training in as many processes as the recipe asks for, or as torchrun has started.
+
+    The first process answers; the others train along and say nothing.
+
+    Args:
+        job: What is to be done.
+        answer: Does it.
+
+    Raises:
+        DanluError: A process died.
+        typer.Exit: Another process has answered.
+    """
+    train = job.recipe.train
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started < 2 and train.processes < 2:
+        return answer(job)
+    from danlu.pipeline import attend
+    from danlu.train.launch import ENDED, launch
+    from danlu.train.world import World
+
+    if started < 2:
+        raise typer.Exit(launch(sys.argv[1:], train.processes, train.restarts))
+    ended = Path(os.environ[ENDED]) if ENDED in os.environ else None
+    if ended is not None and ended.exists():  # started again although the first one knew why it ended
+        raise typer.Exit(1)
+    with World.joined() as world:
+        if not world.leads:
+            attend()
+            raise typer.Exit
+        try:
+            answered = answer(job)
+        except DanluError as error:
+            if ended is not None:
+                ended.write_text(str(error.exit_code))
+            raise
+        world.message(None)
+    if ended is not None:
+        ended.write_text(str(answered.exit_code))
+    return Answer(answered.facts, answered.text)

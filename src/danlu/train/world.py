@@ -1,0 +1,152 @@
+"""The processes that train one model together: started by torchrun, talking through ``torch.distributed``.
+
+Every process prepares the same run and takes its parts of every batch, so that the order of the data is the same
+however many there are. The first one (rank 0) also does all that happens once: it leads, the others attend.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils import _pytree
+
+from danlu.core.batch import Output
+from danlu.model.layers.block import Block
+
+__all__ = ["World", "assign", "put_away", "sync_now", "whole"]
+
+_PATIENCE = timedelta(days=7)
+"""How long the others wait while the first one prepares data or judges a model."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Who trains together.
+
+    Attributes:
+        rank: Which of them this process is.
+        size: How many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def now(cls) -> World:
+        """The world of this process; it is alone unless :meth:`joined` it to others."""
+        return cls(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else cls()
+
+    @classmethod
+    @contextmanager
+    def joined(cls) -> Iterator[World]:
+        """Meet the processes that torchrun started beside this one, while the block lasts."""
+        if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+            yield cls()
+            return
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+        try:
+            yield cls.now()
+        finally:
+            dist.destroy_process_group()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that does what happens once."""
+        return self.rank == 0
+
+    def share_out(self, n_wanted: int) -> tuple[int, slice]:
+        """How many parts a batch is cut into, at least as many as wanted, and which of them are this process's."""
+        each = -(-n_wanted // self.size)
+        return each * self.size, slice(self.rank * each, (self.rank + 1) * each)
+
+    def add(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum of everybody's."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def told(self, values: Sequence[float]) -> list[float]:
+        """What the first one says, whatever the others say; as many values everywhere."""
+        if self.size == 1:
+            return list(values)
+        tensor = torch.tensor(list(values), dtype=torch.float64)
+        dist.broadcast(tensor, 0)
+        found: list[float] = tensor.tolist()
+        return found
+
+    def message(self, value: Any = None) -> Any:
+        """The first one's JSON value, of any length."""
+        if self.size == 1:
+            return value
+        text = json.dumps(value).encode() if self.leads else b""
+        (length,) = self.told([len(text)])
+        content = torch.zeros(int(length), dtype=torch.uint8)
+        if self.leads:
+            content.copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
+        dist.broadcast(content, 0)
+        return json.loads(content.numpy().tobytes())
+
+    def together(self) -> None:
+        """Wait until everybody is here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def shard(self, model: nn.Module) -> None:
+        """Let every process keep its share of each weight only (FSDP2); gathered block by block where it is needed."""
+        if Output not in _pytree.SUPPORTED_NODES:
+            _pytree.register_dataclass(Output)  # so that it finds the tensors in what the model answers
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+        mesh = init_device_mesh(kind, (self.size,))
+        for block in [module for module in model.modules() if isinstance(module, Block)]:
+            fully_shard(block, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+
+    def alike(self, loss: nn.Module, *, all_used: bool) -> nn.Module:
+        """Let every process keep all weights, their gradients being averaged as they come (DDP)."""
+        return DistributedDataParallel(loss, find_unused_parameters=not all_used)
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor with the shares of all processes, which must all ask for it; one that is whole stays what it is."""
+    if isinstance(tensor, DTensor):
+        full: torch.Tensor = tensor.full_tensor()
+        return full
+    return tensor
+
+
+@torch.no_grad()
+def assign(target: torch.Tensor, value: torch.Tensor) -> None:
+    """Write a whole tensor into one of which this process may have a share only."""
+    if isinstance(target, DTensor) and not isinstance(value, DTensor):
+        value = distribute_tensor(value, target.device_mesh, target.placements, src_data_rank=None)
+    target.copy_(value)
+
+
+def put_away(model: nn.Module) -> None:
+    """Let go of what others' shares were gathered for a forward pass that no backward pass followed."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+def sync_now(loss: nn.Module, model: nn.Module, now: bool) -> None:
+    """Whether the next backward pass brings the gradients together, or only adds to them."""
+    if isinstance(loss, DistributedDataParallel):
+        loss.require_backward_grad_sync = now
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(now)
