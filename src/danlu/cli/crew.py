@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from danlu.pipeline import Job
 
 __all__ = ["in_crew"]
+
+_MOMENT = 30
+"""Tenths of a second."""
 
 
 def in_crew(job: Job, answer: Callable[[Job], Answer]) -> Answer:
@@ -38,16 +42,21 @@ def in_crew(job: Job, answer: Callable[[Job], Answer]) -> Answer:
         return answer(job)
     from danlu.pipeline import attend
     from danlu.train.launch import ENDED, launch
-    from danlu.train.world import World
+    from danlu.train.world import World, alone_explained
 
     if started < 2:
         raise typer.Exit(launch(sys.argv[1:], train.processes, train.restarts))
     ended = Path(os.environ[ENDED]) if ENDED in os.environ else None
     if ended is not None and ended.exists():  # started again although the first one knew why it ended
         raise typer.Exit(1)
-    with World.joined() as world:
+    with World.joined() as world, alone_explained():
         if not world.leads:
-            attend()
+            try:
+                attend()
+            except DanluError:
+                if _ends(ended):  # it has met the same error, and told it
+                    raise typer.Exit(1) from None
+                raise
             raise typer.Exit
         try:
             answered = answer(job)
@@ -59,3 +68,12 @@ def in_crew(job: Job, answer: Callable[[Job], Answer]) -> Answer:
     if ended is not None:
         ended.write_text(str(answered.exit_code))
     return Answer(answered.facts, answered.text)
+
+
+def _ends(ended: Path | None) -> bool:
+    """Whether the first process says, within a moment, that it has come to its end."""
+    for _ in range(_MOMENT):
+        if ended is not None and ended.exists():
+            return True
+        time.sleep(0.1)
+    return False

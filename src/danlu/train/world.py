@@ -18,15 +18,18 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils import _pytree
 
 from danlu.core.batch import Output
+from danlu.core.errors import DanluError
 from danlu.model.layers.block import Block
 
-__all__ = ["World", "assign", "put_away", "sync_now", "whole"]
+__all__ = ["World", "alone_explained", "assign", "put_away", "sync_now", "whole"]
 
 _PATIENCE = timedelta(days=7)
 """How long the others wait while the first one prepares data or judges a model."""
@@ -58,7 +61,11 @@ class World:
             return
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+        store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))
+        # Those who died may have left their addresses in it.
+        store = PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
         try:
             yield cls.now()
         finally:
@@ -119,6 +126,25 @@ class World:
     def alike(self, loss: nn.Module, *, all_used: bool) -> nn.Module:
         """Let every process keep all weights, their gradients being averaged as they come (DDP)."""
         return DistributedDataParallel(loss, find_unused_parameters=not all_used)
+
+
+@contextmanager
+def alone_explained() -> Iterator[None]:
+    """Say clearly that another process is gone, where torch says that a connection was closed.
+
+    Raises:
+        DanluError: It is.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise DanluError(
+            "another of the processes that train together is gone",
+            where="training",
+            advice="see what it said; the same command goes on from the last checkpoint",
+        ) from error
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
