@@ -22,6 +22,8 @@ class RunConfig(Config):
     """What each of several processes keeps: ``ddp`` all weights, ``fsdp`` a share of each (FSDP2), for large models."""
     restarts: int = Field(0, ge=0)
     """How often several processes are started again, from the last checkpoint, when one of them has died."""
+    resume: bool = False
+    """Whether to go on with the last interrupted run of this name although the recipe has changed since."""
     checkpoint_seconds: float = Field(60.0, ge=0)
     """Longest time between two checkpoints; one is also written before every evaluation."""
     keep_last: int = Field(2, ge=1)

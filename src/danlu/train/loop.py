@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from danlu.core.batch import Batch
+from danlu.core.errors import UsageError
 from danlu.core.progress import Progress
 from danlu.model.base import Model
 from danlu.train.checkpoint import Run, State
@@ -59,6 +60,9 @@ def fit(work: Training, run: Run, progress: Progress, world: World = World()) ->
     """
     engine, feed, config = Engine(work, world), work.feed, work.config
     state = run.restore(engine)
+    if state.step > feed.n_steps:
+        what = f"the run is at step {state.step}, and would now end at step {feed.n_steps}"
+        raise UsageError(what, where="train.epochs", advice="train longer, or leave train.resume out to begin anew")
     clock = _Clock(run, state.step, feed.n_steps, progress)
     saved_at = -math.inf
     while True:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from danlu.core.artifact import Artifact
-from danlu.core.files import digest_of, lock, read_json, write_json
+from danlu.core.files import lock, read_json, write_json
 from danlu.core.progress import Progress, Silent
 from danlu.core.workspace import Workspace
 from danlu.train import pretrain
@@ -28,6 +28,7 @@ from danlu.train.loop import fit
 from danlu.train.plan import peak_memory
 from danlu.train.prepare import Material, Prepared, Score, Sources, TrainingSpec
 from danlu.train.tasks import TRAINING, read_spec
+from danlu.train.work import Work
 from danlu.train.world import World
 
 __all__ = ["attend", "pretrain_model", "train_model"]
@@ -73,20 +74,6 @@ class _Order:
         torch.set_num_threads(told["n_threads"])
         material = Material(dataset=Artifact.open(dataset), spec=spec, folder=folder, start=start, score=score)
         return cls(material, None if before is None else Artifact.open(before))
-
-
-@dataclass(frozen=True)
-class _Work:
-    """A run to be carried out: what it makes, under which name, from what."""
-
-    kind: str
-    name: str
-    config: dict[str, Any]
-    parents: dict[str, str]
-
-    @property
-    def key(self) -> str:
-        return digest_of({"kind": self.kind, "config": self.config, "parents": self.parents})
 
 
 def train_model(
@@ -135,8 +122,8 @@ def train_model(
             facts = {**facts, "seconds": facts["seconds"] + before["seconds"], "pretraining": before}
         write_model(folder, prepared.answerer, (spec.task, family), dataset, facts)
 
-    work = _Work("model", name, spec.made() | {"family": family}, parents)
-    return _carry_out(workspace, work, order, write, progress)
+    work = Work("model", name, spec.made() | {"family": family}, parents)
+    return _carry_out(workspace, work, order, write, spec.train.resume, progress)
 
 
 def pretrain_model(
@@ -166,21 +153,25 @@ def pretrain_model(
 
     config = {key: value for key, value in spec.made().items() if key != "train"}
     parents = {"dataset": dataset.digest} | sources.parents
-    return _carry_out(workspace, _Work("pretrained", name, config, parents), order, write, progress)
+    assert spec.pretrain is not None
+    work = Work("pretrained", name, config, parents)
+    return _carry_out(workspace, work, order, write, spec.pretrain.resume, progress)
 
 
 def _carry_out(
     workspace: Workspace,
-    work: _Work,
+    work: Work,
     order: Callable[[Path], _Order],
     write: Callable[[Path, Prepared, dict[str, Any]], None],
+    resume: bool,
     progress: Progress,
 ) -> Artifact:
     """Run the loop in the run's folder, from where it stopped; then write the artifact and drop the checkpoints."""
     if found := workspace.with_key(work.kind, work.key):
         progress.note(f"{found.path.name} is there already")
         return found
-    folder = workspace.runs / f"{work.name}-{work.kind}-{work.key[:12]}"
+    work = work.taken_up(workspace.runs, resume, progress)
+    folder = work.folder(workspace.runs)
     with lock(folder / "lock", holder=f"the run {folder.name}"):
         ordered = order(folder)
         prepared = ordered.prepared()
@@ -198,8 +189,10 @@ def _carry_out(
             prepared = ordered.prepared()
             Engine(prepared).load_weights(run.read(fitted.best_step))
         facts = {**_timing(run.timing), **asdict(fitted), "n_trained": n_trained, "memory_bytes": peak_memory()}
+        facts |= {"changes": work.changes} if work.changes else {}
+        config = work.config | ({"changes": list(work.changes)} if work.changes else {})
         with workspace.create(
-            work.kind, work.name, key=work.key, config=work.config, parents=work.parents, commitments=commitments
+            work.kind, work.name, key=work.key, config=config, parents=work.parents, commitments=commitments
         ) as draft:
             write(draft.folder, prepared, {**facts, "n_parameters": n_parameters})
             shutil.copyfile(run.metrics, draft.folder / "metrics.jsonl")
@@ -221,7 +214,7 @@ def attend(score: Score) -> None:
         fit(prepared, Run(ordered.material.folder, Silent(), prepared.config, world), Silent(), world)
 
 
-def _begin(folder: Path, work: _Work, commitments: dict[str, str], progress: Progress) -> None:
+def _begin(folder: Path, work: Work, commitments: dict[str, str], progress: Progress) -> None:
     """Write what the run is and its commitments before step 0; on a later start, take up its number of threads."""
     path = folder / "run.json"
     if not path.exists():
