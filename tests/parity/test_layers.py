@@ -371,7 +371,7 @@ def test_the_loss_of_classes_by_hand_forward_and_backward() -> None:
     head = ClassificationHead(D, 3, 0.0, [masked_mean])
     labels = torch.tensor([0, 2, 1, 1])
     logits = torch.randn(B, 3, dtype=torch.float32, requires_grad=True)
-    loss = head.loss(Output(logits=logits), batch_of(torch.ones(B, T, dtype=torch.bool), labels_B=labels))
+    loss = head.loss(Output(scored=logits), batch_of(torch.ones(B, T, dtype=torch.bool), labels_B=labels))
     exact = logits.detach().double()
     by_hand = -sum(exact[b, labels[b]] - exact[b].exp().sum().log() for b in range(B)) / B
     torch.testing.assert_close(loss.double(), by_hand, atol=1e-6, rtol=0)  # the loss is float32; measured 8e-8
@@ -424,7 +424,7 @@ def test_the_loss_of_pairs_is_added_to_that_of_the_hidden_tokens() -> None:
     pairs = head.pair(first(x, MASK_BT))
     assert output.pair_logits_B2 is not None
     torch.testing.assert_close(output.pair_logits_B2, pairs, **EXACT)
-    alone = head.loss(Output(logits=output.logits), batch)
+    alone = head.loss(Output(scored=output.logits), batch)
     by_hand = -pairs.log_softmax(-1)[torch.arange(B), follows].mean()
     # The loss is float32; measured 2e-7.
     torch.testing.assert_close(head.loss(output, batch).double(), alone.double() + by_hand, atol=2e-6, rtol=0)

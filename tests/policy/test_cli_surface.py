@@ -14,7 +14,7 @@ SHARED = ["--workspace", "-w", "--json", "--debug"]
 VERBS = {
     "run": ["recipe", "overrides"],
     "data": ["recipe", "overrides"],
-    "train": ["recipe", "overrides"],
+    "train": ["recipe", "overrides", "--profile"],
     "plan": ["recipe", "overrides"],
     "eval": ["model", "overrides"],
     "compare": ["models"],

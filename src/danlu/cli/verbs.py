@@ -18,6 +18,8 @@ RecipePath = Annotated[Path, typer.Argument(help="A recipe (YAML).", metavar="RE
 Overrides = Annotated[list[str] | None, typer.Argument(help="Values over the recipe's.", metavar="[key=value ...]")]
 Model = Annotated[str, typer.Argument(help="A model: its folder, name@alias, or a name alone.", metavar="MODEL")]
 
+_PROFILE = "train.profile_steps=8"
+
 
 @verb
 def run(call: Call, recipe: RecipePath, overrides: Overrides = None) -> Answer:
@@ -40,12 +42,18 @@ def data(call: Call, recipe: RecipePath, overrides: Overrides = None) -> Answer:
 
 
 @verb
-def train(call: Call, recipe: RecipePath, overrides: Overrides = None) -> Answer:
+def train(
+    call: Call,
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Record where the time of some steps goes.")] = False,
+) -> Answer:
     """Train the recipe's model, from its last checkpoint if it was interrupted."""
     from danlu.cli import answers
     from danlu.pipeline import Job
 
-    job = Job.load(recipe, overrides, call.workspace, call.progress)
+    words = [*(overrides or []), *([_PROFILE] if profile else [])]
+    job = Job.load(recipe, words, call.workspace, call.progress)
     return in_crew(job, lambda job: answers.trained(next(iter(job.models().values()))))
 
 

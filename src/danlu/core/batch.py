@@ -11,8 +11,9 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
-__all__ = ["NOT_PREDICTED", "Batch", "Output", "Whole"]
+__all__ = ["NOT_PREDICTED", "Batch", "Output", "Unscored", "Whole"]
 
 NOT_PREDICTED = -100
 """The target where nothing is to be predicted."""
@@ -149,14 +150,42 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Unscored:
+    """Where the scores of tokens come from, while they are not computed.
+
+    Attributes:
+        x_MD: What is scored.
+        weight_VD: A vector a token.
+        bias_V: Added to the scores; None: nothing.
+    """
+
+    x_MD: torch.Tensor
+    weight_VD: torch.Tensor
+    bias_V: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Output:
     """What a model answers.
 
     Attributes:
-        logits: ``logits_BN`` of a classifier; of a language model ``logits_MV``, only where there is a target, because
-            logits elsewhere would be computed to be thrown away, or ``logits_BTV`` where a batch has no targets.
+        scored: See :attr:`logits`; None where they would be too many to be computed for a loss.
+        unscored: What they would be computed from.
         pair_logits_B2: Whether the second text of each pair follows the first, where that was trained.
     """
 
-    logits: torch.Tensor
+    scored: torch.Tensor | None = None
+    unscored: Unscored | None = None
     pair_logits_B2: torch.Tensor | None = None
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """``logits_BN`` of a classifier; ``logits_MV`` or ``logits_BTV`` of a language model.
+
+        M are the places with a target: logits elsewhere would be computed to be thrown away. BT, all places, are of a
+        batch without targets.
+        """
+        if self.scored is not None:
+            return self.scored
+        assert self.unscored is not None, "there is nothing to score"
+        return F.linear(self.unscored.x_MD, self.unscored.weight_VD, self.unscored.bias_V)

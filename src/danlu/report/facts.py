@@ -39,6 +39,7 @@ class ModelFacts:
         evaluation: ``evaluation.json``.
         training: ``training.json``.
         curve: The lines of ``metrics.jsonl``; empty for what is not trained in steps.
+        profile: ``profile.json``: where the time of its steps went; often it was not recorded.
         against: Its comparison with the baseline; None for the baseline itself, or where there is none.
         is_baseline: Whether the others are compared with it.
     """
@@ -50,6 +51,7 @@ class ModelFacts:
     evaluation_digest: str
     training: Mapping[str, Any]
     curve: Sequence[dict[str, Any]]
+    profile: Mapping[str, Any] | None
     against: Mapping[str, Any] | None
     is_baseline: bool
 
@@ -57,11 +59,6 @@ class ModelFacts:
         """A metric's ``value``, ``low``, ``high``, ``n``, ``method``."""
         found: Mapping[str, Any] = self.evaluation["metrics"][name]
         return found
-
-    @property
-    def validates_loss(self) -> bool:
-        """Whether its curve has a loss on the validation split."""
-        return any("loss" in point.get("valid", ()) for point in self.curve)
 
     @property
     def start(self) -> str | None:
@@ -178,6 +175,7 @@ def gather(
                 evaluation_digest=entry.evaluation.digest,
                 training=entry.model.json("training.json"),
                 curve=_lines(entry.model, "metrics.jsonl"),
+                profile=entry.model.json("profile.json") if "profile.json" in entry.model.manifest["files"] else None,
                 against=against.get(label),
                 is_baseline=label == compared["baseline"],
             )

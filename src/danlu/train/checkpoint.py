@@ -33,7 +33,7 @@ from danlu.train.engine import Tensors
 from danlu.train.shards import load_shards, save_shards
 from danlu.train.world import World
 
-__all__ = ["Run", "State"]
+__all__ = ["Restored", "Run", "State"]
 
 
 @dataclass

@@ -26,6 +26,8 @@ class RunConfig(Config):
     """Whether to go on with the last interrupted run of this name although the recipe has changed since."""
     checkpoint_seconds: float = Field(60.0, ge=0)
     """Longest time between two checkpoints; one is also written before every evaluation."""
+    profile_steps: int = Field(0, ge=0)
+    """Steps whose operations are recorded, for a trace and a table in the model's folder and in the report."""
     keep_last: int = Field(2, ge=1)
     """Checkpoints kept besides the best one: the last, and those before in case it is damaged."""
     keep_every: int | None = Field(None, ge=1)
@@ -59,7 +61,7 @@ class TrainConfig(OptimizerConfig, RunConfig):
     """
     activation_checkpointing: bool = False
     """Whether the inside of a block is computed again in the backward pass, to save memory (Chen et al., 2016)."""
-    compile: bool = False
+    compile_blocks: bool = False
     """Whether Transformer blocks are compiled (``torch.compile``)."""
 
     def made(self) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class Engine:
         self.average = Average(self.model, self.config.ema_decay) if self.config.ema_decay else None
         for block in _blocks(self.model, self.config):
             block.recompute = self.config.activation_checkpointing
-            if self.config.compile:
+            if self.config.compile_blocks:
                 block.compile()
 
     def step(self, batch: Batch, step: int, rate: float) -> tuple[float, float]:
@@ -212,7 +212,7 @@ def _like(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
 
 def _blocks(model: nn.Module, config: TrainConfig) -> list[Block]:
     """The Transformer blocks, where something is asked of them."""
-    asked = [name for name in ("activation_checkpointing", "compile") if getattr(config, name)]
+    asked = [name for name in ("activation_checkpointing", "compile_blocks") if getattr(config, name)]
     blocks = [module for module in model.modules() if isinstance(module, Block)]
     if asked and not blocks:
         what = f"train.{asked[0]} is for Transformer blocks, and this model has none"

@@ -19,6 +19,7 @@ from danlu.model.base import Model
 from danlu.train.checkpoint import Run, State
 from danlu.train.engine import Engine, Training, require_finite
 from danlu.train.optimizer import learning_rate
+from danlu.train.profile import Profiler
 from danlu.train.world import World
 
 __all__ = ["Fitted", "fit"]
@@ -64,6 +65,7 @@ def fit(work: Training, run: Run, progress: Progress, world: World = World()) ->
         what = f"the run is at step {state.step}, and would now end at step {feed.n_steps}"
         raise UsageError(what, where="train.epochs", advice="train longer, or leave train.resume out to begin anew")
     clock = _Clock(run, state.step, feed.n_steps, progress)
+    profiler = Profiler(run.folder, config.profile_steps if world.leads else 0)
     saved_at = -math.inf
     while True:
         if state.step in feed.evaluate_after and state.evaluated < state.step:
@@ -78,10 +80,12 @@ def fit(work: Training, run: Run, progress: Progress, world: World = World()) ->
             run.save(engine.tensors(), state)
             saved_at = time.monotonic()
         clock.start()
+        profiler.begin()
         batch = feed.batch(state.step)
         rate = learning_rate(state.step, feed.n_steps, config)
         loss, norm = engine.step(batch, state.step, rate)
         _count(state, loss, norm, rate, feed.n_steps, run)
+        profiler.end(last=state.step == feed.n_steps)
         clock.tick(state, batch, loss)
     clock.report(state)
     assert state.best_step is not None, "the last step is always evaluated"

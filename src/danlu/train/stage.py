@@ -27,6 +27,7 @@ from danlu.train.examples import write_model
 from danlu.train.loop import fit
 from danlu.train.plan import peak_memory
 from danlu.train.prepare import Material, Prepared, Score, Sources, TrainingSpec
+from danlu.train.profile import TABLE, TRACE
 from danlu.train.tasks import TRAINING, read_spec
 from danlu.train.work import Work
 from danlu.train.world import World
@@ -195,7 +196,8 @@ def _carry_out(
             work.kind, work.name, key=work.key, config=config, parents=work.parents, commitments=commitments
         ) as draft:
             write(draft.folder, prepared, {**facts, "n_parameters": n_parameters})
-            shutil.copyfile(run.metrics, draft.folder / "metrics.jsonl")
+            for path in (run.metrics, *(folder / name for name in (TRACE, TABLE) if (folder / name).exists())):
+                shutil.copyfile(path, draft.folder / path.name)
         shutil.rmtree(run.checkpoints)
     return draft.artifact
 

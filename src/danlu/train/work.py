@@ -20,7 +20,7 @@ _MAY_CHANGE = frozenset(
         *("epochs", "max_steps", "patience", "evaluations_per_epoch"),
         *("learning_rate", "warmup", "final_learning_rate", "embedding_rate", "weight_decay"),
         *("betas", "momentum", "eps", "clip_norm", "ema_decay"),
-        *("accumulate", "precision", "activation_checkpointing", "compile"),
+        *("accumulate", "precision", "activation_checkpointing", "compile_blocks"),
     )
 )
 """What a run can go on with otherwise than it began. Weights, moments and the order of the data stay what they are."""

@@ -25,7 +25,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils import _pytree
 
-from danlu.core.batch import Output
+from danlu.core.batch import Output, Unscored
 from danlu.core.errors import DanluError
 from danlu.model.layers.block import Block
 
@@ -116,7 +116,8 @@ class World:
     def shard(self, model: nn.Module) -> None:
         """Let every process keep its share of each weight only (FSDP2); gathered block by block where it is needed."""
         if Output not in _pytree.SUPPORTED_NODES:
-            _pytree.register_dataclass(Output)  # so that it finds the tensors in what the model answers
+            for record in (Output, Unscored):  # so that it finds the tensors in what the model answers
+                _pytree.register_dataclass(record)
         kind = "cuda" if torch.cuda.is_available() else "cpu"
         mesh = init_device_mesh(kind, (self.size,))
         for block in [module for module in model.modules() if isinstance(module, Block)]:

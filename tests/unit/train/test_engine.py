@@ -117,7 +117,7 @@ def test_less_is_kept_for_the_backward_pass_where_it_is_computed_again(prepared)
     assert kept[1] < kept[0] / 2
 
 
-@pytest.mark.parametrize("asked", ["activation_checkpointing", "compile"])
+@pytest.mark.parametrize("asked", ["activation_checkpointing", "compile_blocks"])
 def test_what_is_for_blocks_is_refused_where_there_are_none(asked, tmp_path):
     _, dataset = make_dataset(tmp_path)
     work = TRAINING["text-classification"].prepare(material_of(dataset, spec_of(tmp_path, "gru", train={asked: True})))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from danlu.train.consistency import disagreement
 from danlu.train.ensemble import train_ensemble
 from danlu.train.plan import plan_training
 from danlu.train.prepare import Sources
+from danlu.train.profile import TABLE, TRACE
 from danlu.train.stage import train_model
 from danlu.train.tasks import TRAINING
 from small import FAMILY, SCORE, Listener, make_dataset, material_of, spec_of
@@ -241,3 +243,21 @@ def test_disagreement_is_the_symmetric_divergence_by_hand():
     by_hand = ((p - q) * (p / q).log()).sum() / 2
     assert disagreement(a, b).item() == pytest.approx(by_hand.item(), abs=1e-6)
     assert disagreement(a, a).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_a_profiled_run_keeps_its_trace_and_its_table(tmp_path):
+    workspace, dataset = make_dataset(tmp_path)
+    spec = spec_of(tmp_path, train={"profile_steps": 2})
+    model = train_model(workspace, "tiny", dataset, spec, Sources(), SCORE, Silent())
+    assert {TRACE, TABLE} <= set(model.manifest["files"])
+    with gzip.open(model.path / TRACE, "rt", encoding="utf-8") as file:
+        names = {event.get("name") for event in json.load(file)["traceEvents"]}
+    assert "aten::addmm" in names
+    table = model.json(TABLE)
+    assert (table["steps"], table["device"]) == (2, "cpu")
+    shares = [row["share"] for row in table["rows"]]
+    assert shares == sorted(shares, reverse=True)
+    assert 0 < sum(shares) <= 1 + 1e-9
+    assert sum(row["seconds"] for row in table["rows"]) <= table["seconds"]
+    plain = train_model(workspace, "tiny", dataset, spec_of(tmp_path, train={}), Sources(), SCORE, Silent())
+    assert plain.digest == model.digest  # to watch a run does not change what it makes

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from danlu.core.batch import Batch, Output
+from danlu.core.batch import Batch, Output, Unscored
+from danlu.model.layers.cross_entropy import LARGE, linear_cross_entropy
 from danlu.model.layers.feedforward import Activation, curve
 from danlu.model.layers.pooling import Pooling
 
@@ -53,7 +55,7 @@ class ClassificationHead(Head):
         if mask_BT is None:  # a sequence of patches has no padding
             mask_BT = torch.ones(x_BTD.shape[:2], dtype=torch.bool, device=x_BTD.device)
         record_BD = torch.cat([pool(x_BTD, mask_BT) for pool in self.poolings], dim=-1)
-        return Output(logits=self.linear(self.dropout(record_BD)))
+        return Output(scored=self.linear(self.dropout(record_BD)))
 
     def loss(self, output: Output, batch: Batch) -> torch.Tensor:
         """Cross-entropy of the labels."""
@@ -91,15 +93,15 @@ class MaskedLanguageHead(Head):
         """``logits_MV`` of the tokens asked for, in reading order, or ``logits_BTV``; and ``pair_logits_B2``."""
         embedding, pooling = self._shared
         x_MD = _asked_for(x_BTD, batch)
-        logits = F.linear(self.norm(self.curve(self.linear(x_MD))), embedding.weight, self.bias)
+        answer = _scored(self.norm(self.curve(self.linear(x_MD))), embedding.weight, self.bias)
         if self.pair is None or pooling is None:
-            return Output(logits=logits)
+            return answer
         assert batch.mask_BT is not None, "pairs are texts"
-        return Output(logits=logits, pair_logits_B2=self.pair(pooling(x_BTD, batch.mask_BT)))
+        return replace(answer, pair_logits_B2=self.pair(pooling(x_BTD, batch.mask_BT)))
 
     def loss(self, output: Output, batch: Batch) -> torch.Tensor:
         """Cross-entropy of the hidden tokens (0 where a batch hides none), plus that of the pairs where there are."""
-        loss = _of_tokens(output.logits, batch)
+        loss = _of_tokens(output, batch)
         if output.pair_logits_B2 is not None and batch.labels_B is not None:
             loss = loss + _of_labels(output.pair_logits_B2, batch)
         return loss
@@ -136,11 +138,11 @@ class LanguageHead(Head):
 
     def forward(self, x_BTD: torch.Tensor, batch: Batch) -> Output:
         """``logits_MV`` where there is a target, or ``logits_BTV`` where the batch has none."""
-        return Output(logits=self.scores(_asked_for(x_BTD, batch)))
+        return _scored(_asked_for(x_BTD, batch), self.weight)
 
     def loss(self, output: Output, batch: Batch) -> torch.Tensor:
         """Cross-entropy of the next tokens; 0 where there is none."""
-        return _of_tokens(output.logits, batch, self.smoothing if self.training else 0.0)
+        return _of_tokens(output, batch, self.smoothing if self.training else 0.0)
 
 
 def _asked_for(x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -148,9 +150,20 @@ def _asked_for(x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
     return x_BTD if batch.targets_BT is None else x_BTD.flatten(0, 1).index_select(0, batch.asked)
 
 
-def _of_tokens(logits_MV: torch.Tensor, batch: Batch, smoothing: float = 0.0) -> torch.Tensor:
+def _scored(x_MD: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor | None = None) -> Output:
+    """An answer with the scores of all tokens; in training, where these would be too many, without."""
+    too_many = x_MD.requires_grad and x_MD.ndim == 2 and len(x_MD) * len(weight_VD) >= LARGE
+    if too_many:
+        return Output(unscored=Unscored(x_MD=x_MD, weight_VD=weight_VD, bias_V=bias_V))
+    return Output(scored=F.linear(x_MD, weight_VD, bias_V))
+
+
+def _of_tokens(output: Output, batch: Batch, smoothing: float = 0.0) -> torch.Tensor:
     targets_M = batch.targets.flatten().index_select(0, batch.asked)
-    total = F.cross_entropy(logits_MV.float(), targets_M, reduction="sum", label_smoothing=smoothing)
+    if (left := output.unscored) is not None:
+        total = linear_cross_entropy(left.x_MD, left.weight_VD, left.bias_V, targets_M, smoothing)
+    else:
+        total = F.cross_entropy(output.logits.float(), targets_M, reduction="sum", label_smoothing=smoothing)
     return total / max(1, batch.n_targets)
 
 
