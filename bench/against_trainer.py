@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("task", choices=RECIPES)
     parser.add_argument("--seconds", type=float, default=900)
     parser.add_argument("--rate", type=float, default=1e-3, help="the Trainer's learning rate")
+    parser.add_argument("--texts", type=int, help="texts in the Trainer's batches; as many as ours have on average")
     parser.add_argument("--side", help="run this side alone: ours, half, theirs")
     parser.add_argument("--keep", type=Path, default=Path("danlu-workspace/bench"))
     parser.add_argument("--show", action="store_true", help="show what was kept")
@@ -77,7 +78,7 @@ def main() -> None:
         torch.set_num_threads(1)
         seconds = given.seconds / 2 if given.side == "half" else given.seconds
         train = theirs if given.side == "theirs" else ours
-        found = train(given.task, seconds, given.rate, given.keep)
+        found = train(given.task, seconds, given.keep, rate=given.rate, texts=given.texts)
         (given.keep / f"{given.task}-{given.side}.json").write_text(json.dumps(found, ensure_ascii=False))
         return
     if not given.show:
@@ -119,7 +120,7 @@ def prepared(job: Job, folder: Path, **train: Any) -> Prepared:
     return TRAINING[spec.task].prepare(material)
 
 
-def ours(task: str, seconds: float, _rate: float, keep: Path) -> dict[str, Any]:
+def ours(task: str, seconds: float, keep: Path, **_theirs: Any) -> dict[str, Any]:
     """The recipe's model, by our own loop."""
     job = job_of(task)
     with tempfile.TemporaryDirectory() as name:
@@ -163,7 +164,7 @@ def nats_of_test(dataset: Artifact, model: Any) -> list[list[float]]:
     return [model.nats(texts).tolist(), [len(text) for text in texts]]
 
 
-def theirs(task: str, seconds: float, rate: float, keep: Path) -> dict[str, Any]:
+def theirs(task: str, seconds: float, keep: Path, rate: float, texts: int | None) -> dict[str, Any]:
     """The model of transformers, by its Trainer."""
     import their_trainer
 
@@ -171,7 +172,7 @@ def theirs(task: str, seconds: float, rate: float, keep: Path) -> dict[str, Any]
     with tempfile.TemporaryDirectory() as folder:
         work = prepared(job, Path(folder))
     feed = work.feed
-    n_texts = round(float(np.mean([len(feed.rows(step)) for step in range(feed.n_steps)])))
+    n_texts = texts or round(float(np.mean([len(feed.rows(step)) for step in range(feed.n_steps)])))
     config: TrainConfig = work.config
     shared = (config.warmup, config.weight_decay, N_LOOKS[task], job.recipe.seed or 0)
     plan = their_trainer.Plan(seconds, rate, n_texts, *shared)
