@@ -111,9 +111,8 @@ class Job:
 
     def plan(self) -> Plan:
         """What training the recipe's model will cost."""
-        return plan_training(
-            self.dataset, _spec(self.recipe), self._sources(self.loaded), validation_scores, self.progress
-        )
+        spec, sources = _spec(self.recipe), self._sources(self.loaded)
+        return plan_training(self.workspace, self.dataset, spec, sources, validation_scores, self.progress)
 
     def models(self) -> dict[str, Artifact]:
         """The recipe's model by its family; where there is an ensemble, that first, then its members."""

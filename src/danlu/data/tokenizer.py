@@ -45,6 +45,8 @@ _CALLED = {
 
 _RARE = 3
 """Characters seen less often than this get no token of their own; their bytes stand for them."""
+_AT_ONCE = 10_000
+"""Texts that are cut at a time: what the library keeps of each until then is many times its tokens."""
 _LONGEST = 16
 """The most characters of a token: words, not whole phrases learnt by heart."""
 
@@ -191,9 +193,12 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], max_len: int | None, *, s
         max_len: The most tokens a text may keep; None: all of them.
         special: Whether a pretrained tokenizer puts its special tokens around every text.
     """
-    encoded = tokenizer.encode_batch_fast(list(texts), add_special_tokens=special)
-    if max_len is None:
-        return Tokens.of([encoding.ids for encoding in encoded])
-    first, last = max_len // 2, max_len - max_len // 2
-    all_ids = (encoding.ids for encoding in encoded)
-    return Tokens.of([ids if len(ids) <= max_len else ids[:first] + ids[-last:] for ids in all_ids])
+    parts = [Tokens.of([])]
+    for start in range(0, len(texts), _AT_ONCE):
+        encoded = tokenizer.encode_batch_fast(list(texts[start : start + _AT_ONCE]), add_special_tokens=special)
+        all_ids = [encoding.ids for encoding in encoded]
+        if max_len is not None:
+            first, last = max_len // 2, max_len - max_len // 2
+            all_ids = [ids if len(ids) <= max_len else ids[:first] + ids[-last:] for ids in all_ids]
+        parts.append(Tokens.of(all_ids))
+    return Tokens.joined(parts)

@@ -10,7 +10,7 @@ from pydantic import Field
 from danlu.core.batch import Batch
 from danlu.data.batches import collate
 from danlu.data.stage import class_names
-from danlu.data.tokenizer import PAD, encode
+from danlu.data.tokenizer import PAD
 from danlu.model.base import Model, text_config
 from danlu.model.classifier import NeuralClassifier
 from danlu.train.config import TrainConfig
@@ -18,7 +18,15 @@ from danlu.train.consistency import consistent_loss
 from danlu.train.engine import plain_loss
 from danlu.train.examples import load_examples
 from danlu.train.feed import PlannedFeed
-from danlu.train.prepare import Material, Prepared, kept_seeds, kept_tokenizer, start_module, text_signature
+from danlu.train.prepare import (
+    Material,
+    Prepared,
+    kept_seeds,
+    kept_tokenizer,
+    kept_tokens,
+    start_module,
+    text_signature,
+)
 
 __all__ = ["ClassifyConfig", "prepare"]
 
@@ -39,7 +47,8 @@ def prepare(material: Material) -> Prepared:
     seeds = kept_seeds(material)
     tokenizer = kept_tokenizer(material, lambda: train.texts)
     max_len = text_config(material.spec.model).max_len
-    tokens, held_out = (encode(tokenizer, each.texts, max_len) for each in (train, valid))
+    tokens = kept_tokens(material, tokenizer, "train", lambda: train.texts, max_len)
+    held_out = kept_tokens(material, tokenizer, "valid", lambda: valid.texts, max_len)
     module = start_module(
         material, text_signature(material, "text-classification", tokenizer, len(classes)), seeds, tokens
     )

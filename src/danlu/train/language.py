@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
+from functools import cache, partial
 
 import numpy as np
 
 from danlu.core.batch import Batch
 from danlu.data.sequences import collate_windows, windows
-from danlu.data.tokenizer import encode
 from danlu.model.base import Model
 from danlu.model.families import LanguageModel
 from danlu.model.language import NeuralLanguageModel
 from danlu.train.examples import load_texts
 from danlu.train.feed import PlannedFeed
-from danlu.train.prepare import Material, Prepared, kept_seeds, kept_tokenizer, start_module, text_signature
+from danlu.train.prepare import (
+    Material,
+    Prepared,
+    kept_seeds,
+    kept_tokenizer,
+    kept_tokens,
+    start_module,
+    text_signature,
+)
 
 __all__ = ["N_VALID_TEXTS", "bits_per_character", "prepare"]
 
@@ -25,11 +33,11 @@ N_VALID_TEXTS = 2000
 def prepare(material: Material) -> Prepared:
     """Get ready to name the next token of the training texts; every text stands alone."""
     config = material.spec.train
-    train, valid = (load_texts(material.dataset, split) for split in ("train", "valid"))
-    valid = valid[:N_VALID_TEXTS]
+    valid = load_texts(material.dataset, "valid")[:N_VALID_TEXTS]
+    train = cache(partial(load_texts, material.dataset, "train"))
     seeds = kept_seeds(material)
-    tokenizer = kept_tokenizer(material, lambda: train)
-    tokens = encode(tokenizer, train, None, special=False)
+    tokenizer = kept_tokenizer(material, train)
+    tokens = kept_tokens(material, tokenizer, "train", train, None, special=False)
     module = start_module(material, text_signature(material, "language-modelling", tokenizer), seeds, tokens)
     language_model = NeuralLanguageModel(module, tokenizer)
     found = windows(tokens, language_model.special, language_model.config.max_len, 0)

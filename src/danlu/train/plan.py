@@ -12,6 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from danlu.core.artifact import Artifact
 from danlu.core.progress import Progress
+from danlu.core.workspace import Workspace
+from danlu.data.token_store import TokenStore
 from danlu.train import pretrain
 from danlu.train.engine import Engine
 from danlu.train.feed import PlannedFeed
@@ -50,10 +52,13 @@ class Plan:
     seconds: float
 
 
-def plan_training(dataset: Artifact, spec: TrainingSpec, sources: Sources, score: Score, progress: Progress) -> Plan:
+def plan_training(
+    workspace: Workspace, dataset: Artifact, spec: TrainingSpec, sources: Sources, score: Score, progress: Progress
+) -> Plan:
     """Prepare a run as training would, take a few of its steps, and extend what they cost to all.
 
     Args:
+        workspace: Where what texts were cut into is kept.
         dataset: What would be trained on.
         spec: What would be trained.
         sources: What else it would be made from.
@@ -65,7 +70,9 @@ def plan_training(dataset: Artifact, spec: TrainingSpec, sources: Sources, score
     """
     progress.stage(f"plan: {spec.model.family} on {dataset.path.name}")
     start = None if sources.start is None else sources.start.path
-    material = Material(dataset=dataset, spec=spec, folder=None, start=start, score=score)
+    material = Material(
+        dataset=dataset, spec=spec, folder=None, start=start, score=score, store=TokenStore(workspace.tokens)
+    )
     last = TRAINING[spec.task].prepare(material)
     phases = [last]
     if spec.pretrains:

@@ -15,11 +15,20 @@ from tokenizers import Tokenizer
 from danlu.core.artifact import Artifact
 from danlu.core.config import Config
 from danlu.core.errors import UsageError
+from danlu.core.files import digest_of
 from danlu.core.progress import Progress, Silent
 from danlu.core.seeds import Seeds
 from danlu.data.batches import Tokens
 from danlu.data.stage import require_split
-from danlu.data.tokenizer import TokenizerConfig, load_tokenizer, save_tokenizer, special_tokens, train_tokenizer
+from danlu.data.token_store import TokenStore
+from danlu.data.tokenizer import (
+    TokenizerConfig,
+    encode,
+    load_tokenizer,
+    save_tokenizer,
+    special_tokens,
+    train_tokenizer,
+)
 from danlu.model.base import FamilyConfig, Model, Signature, Task, TextConfig
 from danlu.model.families import Answerer
 from danlu.model.init import EMBEDDING_STD, initialise
@@ -42,6 +51,7 @@ __all__ = [
     "device",
     "kept_seeds",
     "kept_tokenizer",
+    "kept_tokens",
     "start_module",
     "text_signature",
 ]
@@ -118,6 +128,7 @@ class Material:
         start: A folder with the weights and the tokenizer to start from; None starts from drawn weights.
         score: Judges a classifier on the validation split.
         progress: Told what did not come from the weights to start from.
+        store: Where what texts were cut into is kept for other runs.
     """
 
     dataset: Artifact
@@ -126,6 +137,7 @@ class Material:
     start: Path | None
     score: Score
     progress: Progress = field(default_factory=Silent)
+    store: TokenStore = field(default_factory=lambda: TokenStore(None))
 
     def __post_init__(self) -> None:
         for split in ("train", "valid"):
@@ -156,16 +168,57 @@ def kept_seeds(material: Material, phase: str = "") -> Seeds:
     return Seeds.load(path)
 
 
-def kept_tokenizer(material: Material, texts: Callable[[], list[str]]) -> Tokenizer:
-    """The tokenizer of the weights to start from, or one trained on texts, the same in every process."""
+def kept_tokenizer(material: Material, texts: Callable[[], list[str]], what: str = "train") -> Tokenizer:
+    """The tokenizer of the weights to start from, or one trained on texts, the same in every process and run.
+
+    Args:
+        material: What the run is prepared from.
+        texts: The texts to learn from, read where that was not done before.
+        what: Which texts of the dataset these are; no others go by that name.
+    """
     if material.start is not None:
         return read_tokenizer(material.start)
+    config = material.spec.tokenizer
+
+    def learnt() -> Tokenizer:
+        key = {"dataset": material.dataset.digest, "what": what, "task": material.spec.task, "config": config.plain()}
+        return material.store.tokenizer(key, lambda: train_tokenizer(texts(), config))
+
     if material.folder is None:
-        return train_tokenizer(texts(), material.spec.tokenizer)
+        return learnt()
     path = material.folder / "tokenizer.json"
     if not path.exists():
-        save_tokenizer(path, train_tokenizer(texts(), material.spec.tokenizer))
+        save_tokenizer(path, learnt())
     return load_tokenizer(path)
+
+
+def kept_tokens(
+    material: Material,
+    tokenizer: Tokenizer,
+    what: str,
+    texts: Callable[[], list[str]],
+    max_len: int | None,
+    *,
+    special: bool = True,
+) -> Tokens:
+    """Texts as a tokenizer cuts them, the same in every process and run.
+
+    Args:
+        material: What the run is prepared from.
+        tokenizer: The run's.
+        what: Which texts of the dataset these are; no others go by that name.
+        texts: The texts themselves, read where they were not cut before.
+        max_len: As for :func:`danlu.data.tokenizer.encode`, and
+        special: likewise.
+    """
+    key = {
+        "dataset": material.dataset.digest,
+        "what": what,
+        "tokenizer": digest_of(tokenizer.to_str()),
+        "max_len": max_len,
+        "special": special,
+    }
+    return Tokens(**material.store.arrays(key, lambda: vars(encode(tokenizer, texts(), max_len, special=special))))
 
 
 def text_signature(material: Material, task: Task, tokenizer: Tokenizer, n_classes: int = 0) -> Signature:

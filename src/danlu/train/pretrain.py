@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, partial
 
 import numpy as np
 from pydantic import Field
@@ -15,13 +16,21 @@ from danlu.core.seeds import Seeds
 from danlu.data.batches import Tokens, collate, in_order
 from danlu.data.pairs import N_MARKS, collate_halves, halves
 from danlu.data.stage import DataConfig, Split, read_split
-from danlu.data.tokenizer import PAD, SpecialTokens, encode
+from danlu.data.tokenizer import PAD, SpecialTokens
 from danlu.model.base import Model, text_config
 from danlu.model.text import TextModel
 from danlu.train.config import TrainConfig
 from danlu.train.feed import PlannedFeed
 from danlu.train.masking import hide_tokens
-from danlu.train.prepare import Material, Prepared, kept_seeds, kept_tokenizer, start_module, text_signature
+from danlu.train.prepare import (
+    Material,
+    Prepared,
+    kept_seeds,
+    kept_tokenizer,
+    kept_tokens,
+    start_module,
+    text_signature,
+)
 
 __all__ = ["PretrainConfig", "prepare"]
 
@@ -57,12 +66,16 @@ def prepare(material: Material, held_out: Artifact) -> Prepared:
         raise UsageError("next-sentence prediction tells two parts apart", advice="set model.n_segments=2")
     seeds = kept_seeds(material, " pretrain")
     test = set(read_split(held_out, "test", ["id"]).column("id").to_pylist())
-    train, valid = (_unseen(material.dataset, split, test) for split in _SPLITS)
-    tokenizer = kept_tokenizer(material, lambda: train)
+    unseen = cache(lambda split: _unseen(material.dataset, split, test))
+    train, valid = (f"{split} without the test split of {held_out.digest}" for split in _SPLITS)
+    tokenizer = kept_tokenizer(material, lambda: unseen("train"), train)
     signature = text_signature(material, "masked-language-modelling", tokenizer)
     special = SpecialTokens(signature.mask_token, signature.begin_token, signature.end_token)
     max_len = text_config(material.spec.model).max_len - (N_MARKS if config.next_sentence else 0)
-    tokens, others = (encode(tokenizer, texts, max_len, special=not config.next_sentence) for texts in (train, valid))
+    tokens, others = (
+        kept_tokens(material, tokenizer, what, partial(unseen, split), max_len, special=not config.next_sentence)
+        for split, what in zip(_SPLITS, (train, valid), strict=True)
+    )
     module = start_module(material, signature, seeds, tokens)
 
     def batches(texts: Tokens) -> Callable[[np.ndarray, np.random.Generator], Batch]:

@@ -19,6 +19,7 @@ from danlu.core.artifact import Artifact
 from danlu.core.files import lock, read_json, write_json
 from danlu.core.progress import Progress, Silent
 from danlu.core.workspace import Workspace
+from danlu.data.token_store import TokenStore
 from danlu.train import pretrain
 from danlu.train.adapt import fold_adapters
 from danlu.train.checkpoint import Run
@@ -60,6 +61,7 @@ class _Order:
         """All of it but who judges and who listens."""
         material = self.material
         paths = {"dataset": material.dataset.path, "folder": material.folder, "start": material.start}
+        paths["store"] = material.store.folder
         paths["before"] = None if self.before is None else self.before.path
         plain = {name: None if path is None else str(path) for name, path in paths.items()}
         return {**plain, "spec": material.spec.plain(), "n_threads": torch.get_num_threads()}
@@ -67,14 +69,19 @@ class _Order:
     @classmethod
     def heard(cls, told: Mapping[str, Any], score: Score) -> _Order:
         """What the first process told, as this one is to prepare it."""
-        dataset, folder, start, before = (
-            None if told[name] is None else Path(told[name]) for name in ("dataset", "folder", "start", "before")
-        )
-        assert dataset is not None
-        spec = read_spec(told["spec"])
+        names = ("dataset", "folder", "start", "before", "store")
+        paths = {name: None if told[name] is None else Path(told[name]) for name in names}
+        opened = {name: Artifact.open(path) for name in ("dataset", "before") if (path := paths[name]) is not None}
         torch.set_num_threads(told["n_threads"])
-        material = Material(dataset=Artifact.open(dataset), spec=spec, folder=folder, start=start, score=score)
-        return cls(material, None if before is None else Artifact.open(before))
+        material = Material(
+            dataset=opened["dataset"],
+            spec=read_spec(told["spec"]),
+            folder=paths["folder"],
+            start=paths["start"],
+            score=score,
+            store=TokenStore(paths["store"]),
+        )
+        return cls(material, opened.get("before"))
 
 
 def train_model(
@@ -107,11 +114,13 @@ def train_model(
     progress.stage(f"train: {family} on {dataset.path.name}")
     parents = {"dataset": dataset.digest} | sources.parents
     parents |= {"pretrained": pretrained.digest} if pretrained else {}
-    start = pretrained or sources.start
+    start, store = pretrained or sources.start, TokenStore(workspace.tokens)
 
     def order(folder: Path) -> _Order:
         path = None if start is None else start.path
-        return _Order(Material(dataset=dataset, spec=spec, folder=folder, start=path, score=score, progress=progress))
+        return _Order(
+            Material(dataset=dataset, spec=spec, folder=folder, start=path, score=score, progress=progress, store=store)
+        )
 
     def write(folder: Path, prepared: Prepared, facts: dict[str, Any]) -> None:
         if spec.train.adapt.mode == "lora":
@@ -140,12 +149,14 @@ def pretrain_model(
 
     Args and errors as for :func:`train_model`.
     """
-    texts = sources.texts or dataset
+    texts, store = sources.texts or dataset, TokenStore(workspace.tokens)
     progress.stage(f"pre-train: {spec.model.family} on {texts.path.name}")
 
     def order(folder: Path) -> _Order:
         path = None if sources.start is None else sources.start.path
-        material = Material(dataset=texts, spec=spec, folder=folder, start=path, score=score, progress=progress)
+        material = Material(
+            dataset=texts, spec=spec, folder=folder, start=path, score=score, progress=progress, store=store
+        )
         return _Order(material, before=dataset)
 
     def write(folder: Path, prepared: Prepared, facts: dict[str, Any]) -> None:

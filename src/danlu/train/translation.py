@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
+
 import numpy as np
 
 from danlu.core.batch import NOT_PREDICTED, Batch
 from danlu.data.batches import Tokens, in_order
 from danlu.data.sequences import Windows, collate_pairs, windows
-from danlu.data.tokenizer import encode
+from danlu.data.stage import Split
 from danlu.model.base import Model, text_config
 from danlu.model.translator import NeuralTranslator
 from danlu.train.examples import load_pairs
 from danlu.train.feed import PlannedFeed
-from danlu.train.prepare import Material, Prepared, kept_seeds, kept_tokenizer, start_module, text_signature
+from danlu.train.prepare import (
+    Material,
+    Prepared,
+    kept_seeds,
+    kept_tokenizer,
+    kept_tokens,
+    start_module,
+    text_signature,
+)
 
 __all__ = ["prepare"]
 
@@ -20,22 +30,25 @@ __all__ = ["prepare"]
 def prepare(material: Material) -> Prepared:
     """Get ready to translate the training texts. Both languages share one vocabulary."""
     config = material.spec.train
-    texts = load_pairs(material.dataset, "train")
+    pairs = cache(partial(load_pairs, material.dataset))
     seeds = kept_seeds(material)
-    tokenizer = kept_tokenizer(material, lambda: texts[0] + texts[1])
-    max_len = text_config(material.spec.model).max_len
+    tokenizer = kept_tokenizer(material, lambda: [*pairs("train")[0], *pairs("train")[1]])
+    room = text_config(material.spec.model).max_len - 1  # for the end
 
-    def encoded(texts: list[str]) -> Tokens:
-        return encode(tokenizer, texts, max_len - 1, special=False)  # room for the end
+    def encoded(split: Split) -> tuple[Tokens, Tokens]:
+        text = kept_tokens(material, tokenizer, f"{split} text", lambda: pairs(split)[0], room, special=False)
+        target = kept_tokens(material, tokenizer, f"{split} target", lambda: pairs(split)[1], room, special=False)
+        return text, target
 
-    sources, targets = map(encoded, texts)
+    max_len = room + 1
+    sources, targets = encoded("train")
     signature = text_signature(material, "translation", tokenizer)
     module = start_module(material, signature, seeds, Tokens.joined([sources, targets]))
     device = next(module.parameters()).device
     translator = NeuralTranslator(module, tokenizer)
     special = translator.special
     train = sources, windows(targets, special, max_len, 0)
-    sources, targets = map(encoded, load_pairs(material.dataset, "valid"))
+    sources, targets = encoded("valid")
     valid = sources, windows(targets, special, max_len, 0)
 
     def make(rows: np.ndarray, _step: int) -> Batch:

@@ -106,7 +106,7 @@ def test_a_model_that_was_pretrained_on_other_texts_says_so(world):
     (before,) = workspace.all("pretrained")
     assert before.manifest["parents"] == {"dataset": dataset.digest, "texts": texts.digest}
     assert model.manifest["parents"] == before.manifest["parents"] | {"pretrained": before.digest}
-    plan = plan_training(dataset, spec, sources, SCORE, Silent())
+    plan = plan_training(workspace, dataset, spec, sources, SCORE, Silent())
     facts = model.json("training.json")
     assert plan.n_steps == facts["n_steps"] + facts["pretraining"]["n_steps"]
     assert plan.n_tokens == facts["n_tokens"] + facts["pretraining"]["n_tokens"]

@@ -115,7 +115,7 @@ def test_pretraining_learns_and_asks_for_the_same_tokens_each_time(world):
 
 def test_the_plan_counts_what_training_then_does(world):
     spec = spec_of(world.folder, pretrain={"epochs": 1})
-    plan = plan_training(world.dataset, spec, Sources(), SCORE, Silent())
+    plan = plan_training(world.workspace, world.dataset, spec, Sources(), SCORE, Silent())
     facts = world.train(spec).json("training.json")
     phases = [facts, facts["pretraining"]]
     assert plan.n_parameters == facts["n_parameters"]
@@ -171,7 +171,7 @@ def test_every_task_makes_a_model_that_scores_what_the_record_says_and_answers(t
 def test_the_plan_of_every_task_counts_what_its_training_then_does(tmp_path, task):
     workspace, dataset = make_dataset(tmp_path, task=task)
     spec = spec_of(tmp_path, FAMILY[task], task=task)
-    plan = plan_training(dataset, spec, Sources(), SCORE, Silent())
+    plan = plan_training(workspace, dataset, spec, Sources(), SCORE, Silent())
     facts = train_model(workspace, "tiny", dataset, spec, Sources(), SCORE, Silent()).json("training.json")
     for key in ("n_parameters", "n_steps", "n_tokens"):
         assert getattr(plan, key) == facts[key], key
