@@ -41,6 +41,7 @@ class Batch:
         tokens_BT: int64 token ids.
         mask_BT: bool; True where there is a token, False on padding.
         positions_BT: int64; the position of each token in its own text.
+        texts_BT: int64; which of several texts in a row a token belongs to, where rows are packed.
         segments_BT: int64; which of two texts a token belongs to.
         source_BS: int64 token ids of the text to translate.
         source_mask_BS: bool; True where there is a source token.
@@ -55,6 +56,7 @@ class Batch:
     tokens_BT: torch.Tensor | None = None
     mask_BT: torch.Tensor | None = None
     positions_BT: torch.Tensor | None = None
+    texts_BT: torch.Tensor | None = None
     segments_BT: torch.Tensor | None = None
     source_BS: torch.Tensor | None = None
     source_mask_BS: torch.Tensor | None = None

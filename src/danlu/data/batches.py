@@ -16,7 +16,7 @@ import torch
 
 from danlu.core.batch import Batch
 
-__all__ = ["Tokens", "collate", "cut_out", "in_order", "padding_share", "shuffled"]
+__all__ = ["Tokens", "collate", "cut_out", "in_order", "packed", "padding_share", "shuffled"]
 
 _WINDOW_BATCHES = 64
 """Batches to a shuffling window: enough that lengths match, few enough that an epoch's order stays near random."""
@@ -75,6 +75,22 @@ def shuffled(lengths: np.ndarray, batch_tokens: int, order: np.random.Generator)
         part = rows[start : start + window]
         batches += _cut(part[np.argsort(lengths[part], kind="stable")], lengths, batch_tokens)
     return [batches[i] for i in order.permutation(len(batches))]
+
+
+def packed(lengths: np.ndarray, batch_tokens: int, order: np.random.Generator) -> list[np.ndarray]:
+    """The batches of one epoch for rows that hold several texts: as many texts as come to the budget, at random.
+
+    Args and returns as in :func:`shuffled`.
+    """
+    rows = order.permutation(len(lengths))
+    total = np.cumsum(lengths[rows])
+    batches, done = [], 0
+    while done < len(rows):
+        before = total[done - 1] if done else 0
+        end = max(done + 1, int(np.searchsorted(total, before + batch_tokens, side="right")))
+        batches.append(rows[done:end])
+        done = end
+    return batches
 
 
 def in_order(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:

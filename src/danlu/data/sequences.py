@@ -11,7 +11,7 @@ from danlu.core.batch import NOT_PREDICTED, Batch
 from danlu.data.batches import Tokens, cut_out
 from danlu.data.tokenizer import PAD, SpecialTokens
 
-__all__ = ["Windows", "collate_pairs", "collate_windows", "windows"]
+__all__ = ["Windows", "collate_packed", "collate_pairs", "collate_windows", "pack", "windows"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,67 @@ def collate_windows(found: Windows, rows: np.ndarray) -> Batch:
         mask_BT=mask_BT,
         positions_BT=positions_BT,
         targets_BT=targets_BT.masked_fill(context_BT, NOT_PREDICTED),
+    )
+
+
+def pack(lengths: np.ndarray, max_len: int) -> list[list[int]]:
+    """Put texts into as few rows as first-fit decreasing finds (at most 11/9 of the fewest: Johnson, 1973).
+
+    Args:
+        lengths: int [n]; none is larger than ``max_len``.
+        max_len: Tokens of a row.
+
+    Returns:
+        The texts of every row.
+    """
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for text in np.argsort(-lengths, kind="stable").tolist():
+        length = int(lengths[text])
+        row = next((row for row, left in enumerate(room) if left >= length), None)
+        if row is None:
+            row = len(rows)
+            rows.append([])
+            room.append(max_len)
+        rows[row].append(text)
+        room[row] -= length
+    return rows
+
+
+def collate_packed(found: Windows, rows: np.ndarray, max_len: int) -> Batch:
+    """A batch whose rows hold several windows each, every one with positions of its own.
+
+    Args:
+        found: The windows.
+        rows: int [n]; which of them.
+        max_len: Tokens of a row.
+
+    Returns:
+        ``texts_BT`` says which window of its row a token is of; ``rows_B`` is the first window of each row.
+    """
+    lengths = found.lengths[rows]
+    places = pack(lengths, max_len)
+    shape = (len(places), max_len)
+    tokens_BT, targets_BT = np.full(shape, PAD, np.int64), np.full(shape, NOT_PREDICTED, np.int64)
+    positions_BT, texts_BT = np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
+    for row, windows_in_it in enumerate(places):
+        at = 0
+        for text, window in enumerate(windows_in_it):
+            start, length = int(found.starts[rows[window]]), int(lengths[window])
+            here, asked = slice(at, at + length), int(found.n_context[rows[window]])
+            tokens_BT[row, here] = found.ids[start : start + length]
+            targets_BT[row, at + asked : at + length] = found.ids[start + asked + 1 : start + length + 1]
+            positions_BT[row, here] = np.arange(length)
+            texts_BT[row, here] = text
+            at += length
+    texts = torch.from_numpy(texts_BT)
+    return Batch(
+        rows_B=torch.from_numpy(rows[[windows_in_it[0] for windows_in_it in places]].astype(np.int64)),
+        tokens_BT=torch.from_numpy(tokens_BT),
+        mask_BT=texts >= 0,
+        positions_BT=torch.from_numpy(positions_BT),
+        texts_BT=texts,
+        targets_BT=torch.from_numpy(targets_BT),
     )
 
 

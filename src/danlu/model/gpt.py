@@ -17,7 +17,7 @@ from torch import nn
 
 from danlu.core.batch import Batch, Output
 from danlu.model.base import Model, Signature, TextConfig
-from danlu.model.layers.attention import AttentionConfig, Sight, slot_mask
+from danlu.model.layers.attention import AttentionConfig, Sight, own_text_mask, slot_mask
 from danlu.model.layers.block import Block, BlockConfig
 from danlu.model.layers.cache import KVCache
 from danlu.model.layers.embedding import TokenEmbedding
@@ -127,7 +127,8 @@ class Gpt(Model):
     def forward(self, batch: Batch) -> Output:
         """``logits_MV`` where there is a target, or ``logits_BTV``."""
         tokens_BT, _, positions_BT = batch.text  # padding is on the right, where no token looks
-        answer: Output = self.head(self._hidden(tokens_BT, positions_BT, Sight(causal=True)), batch)
+        sight = Sight(causal=True) if batch.texts_BT is None else Sight(mask=own_text_mask(batch.texts_BT))
+        answer: Output = self.head(self._hidden(tokens_BT, positions_BT, sight), batch)
         return answer
 
     def begin(self, batch: Batch, max_len: int) -> tuple[torch.Tensor, KVCache]:

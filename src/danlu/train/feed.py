@@ -8,7 +8,8 @@ import numpy as np
 
 from danlu.core.batch import Batch
 from danlu.core.seeds import Seeds
-from danlu.data.batches import shuffled
+from danlu.data.batches import packed, shuffled
+from danlu.data.sequences import pack
 from danlu.train.config import TrainConfig
 
 __all__ = ["PlannedFeed"]
@@ -23,11 +24,19 @@ class PlannedFeed:
         make: Makes the batch of some rows at a step.
         config: Epochs, token budget, how often to evaluate.
         seeds: The run's seeds; the ``order`` stream is used here, a position an epoch.
+        pack_into: Tokens of a row that holds several texts; None: a text is a row of its own.
     """
 
     def __init__(
-        self, lengths: np.ndarray, make: Callable[[np.ndarray, int], Batch], config: TrainConfig, seeds: Seeds
+        self,
+        lengths: np.ndarray,
+        make: Callable[[np.ndarray, int], Batch],
+        config: TrainConfig,
+        seeds: Seeds,
+        pack_into: int | None = None,
     ) -> None:
+        self._pack_into = pack_into
+        cut = shuffled if pack_into is None else packed
         self._make = make
         self._lengths_nK = lengths[:, None] if lengths.ndim == 1 else lengths
         longest = self._lengths_nK.max(1)
@@ -37,7 +46,7 @@ class PlannedFeed:
             room = None if config.max_steps is None else config.max_steps - len(self._plan)
             if room == 0:
                 break
-            batches = shuffled(longest, config.batch_tokens, seeds.generator("order", epoch))[:room]
+            batches = cut(longest, config.batch_tokens, seeds.generator("order", epoch))[:room]
             for part in range(1, config.evaluations_per_epoch + 1):
                 evaluate_after.add(len(self._plan) + len(batches) * part // config.evaluations_per_epoch)
             self._plan += batches
@@ -52,6 +61,8 @@ class PlannedFeed:
     def size(self, step: int) -> int:
         """Positions of a step's batch, padding included."""
         rows = self._plan[step]
+        if self._pack_into is not None:
+            return len(pack(self._lengths_nK[rows, 0], self._pack_into)) * self._pack_into
         return len(rows) * int(self._lengths_nK[rows].max(0).sum())
 
     def batch(self, step: int) -> Batch:

@@ -8,10 +8,13 @@ from functools import cache, partial
 import numpy as np
 
 from danlu.core.batch import Batch
-from danlu.data.sequences import collate_windows, windows
+from danlu.core.errors import UsageError
+from danlu.data.sequences import collate_packed, collate_windows, windows
 from danlu.model.base import Model
 from danlu.model.families import LanguageModel
+from danlu.model.gpt import Gpt
 from danlu.model.language import NeuralLanguageModel
+from danlu.train.config import TrainConfig
 from danlu.train.examples import load_texts
 from danlu.train.feed import PlannedFeed
 from danlu.train.prepare import (
@@ -24,15 +27,28 @@ from danlu.train.prepare import (
     text_signature,
 )
 
-__all__ = ["N_VALID_TEXTS", "bits_per_character", "prepare"]
+__all__ = [
+    "N_VALID_TEXTS",
+    "LanguageConfig",
+    "bits_per_character",
+    "prepare",
+]
 
 N_VALID_TEXTS = 2000
 """The most validation texts that are read during training: the first ones."""
 
 
+class LanguageConfig(TrainConfig):
+    """How a model is trained to name the next token."""
+
+    pack: bool = False
+    """Whether several texts share a row, each seeing itself alone: no padding, and rows of one length; for ``gpt``."""
+
+
 def prepare(material: Material) -> Prepared:
     """Get ready to name the next token of the training texts; every text stands alone."""
     config = material.spec.train
+    pack = isinstance(config, LanguageConfig) and config.pack
     valid = load_texts(material.dataset, "valid")[:N_VALID_TEXTS]
     train = cache(partial(load_texts, material.dataset, "train"))
     seeds = kept_seeds(material)
@@ -42,8 +58,13 @@ def prepare(material: Material) -> Prepared:
     language_model = NeuralLanguageModel(module, tokenizer)
     found = windows(tokens, language_model.special, language_model.config.max_len, 0)
 
+    max_len = language_model.config.max_len
+    if pack and not isinstance(module, Gpt):
+        what = f"a {material.spec.model.family} takes what it has read into the next text of a row"
+        raise UsageError(what, where="train.pack", advice="leave train.pack out, or set model.family=gpt")
+
     def make(rows: np.ndarray, _step: int) -> Batch:
-        return collate_windows(found, rows)
+        return collate_packed(found, rows, max_len) if pack else collate_windows(found, rows)
 
     def evaluate(_trained: Model) -> dict[str, float]:
         bits = bits_per_character(language_model, valid)
@@ -51,7 +72,7 @@ def prepare(material: Material) -> Prepared:
 
     return Prepared(
         module=module,
-        feed=PlannedFeed(found.lengths, make, config, seeds),
+        feed=PlannedFeed(found.lengths, make, config, seeds, max_len if pack else None),
         seeds=seeds,
         config=config,
         evaluate=evaluate,

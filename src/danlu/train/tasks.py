@@ -13,6 +13,7 @@ from danlu.train import classification, images, language, translation
 from danlu.train.classification import ClassifyConfig
 from danlu.train.config import TrainConfig
 from danlu.train.images import ImageConfig
+from danlu.train.language import LanguageConfig
 from danlu.train.prepare import Material, Prepared, TrainingSpec
 from danlu.train.pretrain import PretrainConfig
 
@@ -35,7 +36,7 @@ class TaskTraining:
 TRAINING: dict[Task, TaskTraining] = {
     "text-classification": TaskTraining(ClassifyConfig, classification.prepare),
     "image-classification": TaskTraining(ImageConfig, images.prepare),
-    "language-modelling": TaskTraining(TrainConfig, language.prepare),
+    "language-modelling": TaskTraining(LanguageConfig, language.prepare),
     "translation": TaskTraining(TrainConfig, translation.prepare),
 }
 """The tasks that a recipe can name."""

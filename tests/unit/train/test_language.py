@@ -111,3 +111,46 @@ def test_sizes_that_do_not_fit_are_the_users_mistake(world):
     spec = spec_of(folder, "bert")
     with pytest.raises(UsageError, match="a bert is not trained for language-modelling"):
         language.prepare(material_of(dataset, spec))
+
+
+@pytest.mark.parametrize("model", [{}, {"positions": "learned", "norm": "layer", "activation": "gelu", "bias": True}])
+def test_texts_that_share_a_row_do_not_see_each_other(world, model):
+    """Loss and gradients of packed rows are those of the same texts each in a row of its own."""
+    packed, plain = (prepared(world, model=model, train={"pack": pack}) for pack in (True, False))
+    rows, found = packed.feed.rows(0), []
+    for work in (packed, plain):
+        batch = work.feed._make(rows, 0)
+        loss = work.module.loss(work.module(batch), batch)
+        torch.autograd.backward(loss)
+        found.append((loss, {name: weight.grad for name, weight in work.module.named_parameters()}, batch))
+    (loss, gradients, together), (expected, others, apart) = found
+    assert len(together.rows_B) < len(apart.rows_B)
+    assert sorted(together.targets[together.targets >= 0].tolist()) == sorted(
+        apart.targets[apart.targets >= 0].tolist()
+    )
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
+    for name, gradient in gradients.items():
+        assert torch.allclose(gradient, others[name], atol=2e-6), name
+
+
+def test_an_epoch_of_packed_rows_asks_for_everything_once_and_wastes_little(world):
+    ready, plain = (prepared(world, train={"epochs": 1, "pack": pack}) for pack in (True, False))
+    asked, positions = [], 0
+    for step in range(ready.feed.n_steps):
+        batch = ready.feed.batch(step)
+        asked += batch.targets[batch.targets != NOT_PREDICTED].tolist()
+        assert batch.text[0].shape[1] == ready.answerer.config.max_len
+        assert batch.text[0].numel() == ready.feed.size(step)
+        positions += batch.text[0].numel()
+        for row in range(len(batch.rows_B)):  # the places of a text begin at 0 and go up by one
+            for text in range(int(batch.texts_BT[row].max()) + 1):
+                own = batch.text[2][row][batch.texts_BT[row] == text]
+                assert own.tolist() == list(range(len(own)))
+    expected = [plain.feed.batch(step).targets for step in range(plain.feed.n_steps)]
+    assert sorted(asked) == sorted(torch.cat([each[each != NOT_PREDICTED] for each in expected]).tolist())
+    assert ready.feed.n_tokens / positions > 0.8  # two texts of half a row seldom fit one
+
+
+def test_a_model_that_remembers_texts_is_not_given_packed_rows(world):
+    with pytest.raises(UsageError, match="a gru takes what it has read into the next text of a row"):
+        prepared(world, "gru", train={"pack": True})

@@ -12,7 +12,7 @@ from danlu.model.layers.cache import KeysValues, KVCache
 from danlu.model.layers.norm import RmsNorm
 from danlu.model.layers.positions import Rotation, rotate
 
-__all__ = ["Attention", "AttentionConfig", "Sight", "padding_mask", "slot_mask"]
+__all__ = ["Attention", "AttentionConfig", "Sight", "own_text_mask", "padding_mask", "slot_mask"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +136,12 @@ class Attention(nn.Module):
 def padding_mask(mask_BS: torch.Tensor) -> torch.Tensor | None:
     """Nothing looks at padding: ``[B, 1, 1, S]``, or None where there is none."""
     return None if bool(mask_BS.all()) else mask_BS[:, None, None, :]
+
+
+def own_text_mask(texts_BT: torch.Tensor) -> torch.Tensor:
+    """A token looks at those before it in its own text and at itself: ``[B, 1, T, T]``."""
+    earlier_TT = torch.ones(texts_BT.shape[1:] * 2, dtype=torch.bool, device=texts_BT.device).tril()
+    return ((texts_BT[:, :, None] == texts_BT[:, None, :]) & earlier_TT)[:, None]
 
 
 def slot_mask(lengths_B: torch.Tensor, n_slots: int) -> torch.Tensor:
