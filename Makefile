@@ -39,6 +39,7 @@ bench: setup
 	$(BIN)/python bench/dedup.py danlu-workspace/samples/zh-poetry
 	PYTHONPATH=src:tests $(BIN)/python bench/parity.py
 	$(BIN)/python bench/decoding.py
+	PYTHONPATH=src:tests $(BIN)/python bench/kills.py
 	$(BIN)/python bench/mnist.py
 	$(BIN)/python bench/against_trainer.py poetry
 	$(BIN)/python bench/against_trainer.py translate

@@ -2,89 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from small import danlu_in_child, make_dataset, recipe_text
+from crew import Crew, difference
+from small import make_dataset, recipe_text
 
-PRELOAD = ["danlu.pipeline", "danlu.cli.answers", "small", "torch._dynamo", "torch.distributed.fsdp"]
 TRAIN = {"epochs": 3, "batch_tokens": 256, "accumulate": 4, "checkpoint_seconds": 0, "ema_decay": 0.9, "keep_every": 5}
 MODEL = {"dropout": 0.2}
 CUT = 10
 """A step in the middle whose checkpoint is kept."""
-
-
-def member(rank: int, n: int, port: int, words: list[str], log: Path) -> None:
-    """One of several processes, as torchrun would start it."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(n), "GLOO_SOCKET_IFNAME": "lo"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    danlu_in_child(words, log)
-
-
-class Crew:
-    """Starts ``danlu train`` in a workspace of its own, in so many processes."""
-
-    def __init__(self, folder: Path, made: Path) -> None:
-        shutil.copytree(made, folder)
-        self.folder, self.workspace = folder, folder / "workspace"
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(PRELOAD)
-
-    def start(self, n: int, *words: str) -> list[ForkServerProcess]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        command = ["train", str(self.folder / "recipe.yaml"), "-w", str(self.workspace), *words]
-        members = [
-            self._context.Process(target=member, args=(rank, n, port, command, self.folder / f"log-{rank}.txt"))
-            for rank in range(n)
-        ]
-        for process in members:
-            process.start()
-        return members
-
-    def train(self, n: int, *words: str) -> None:
-        for process in (members := self.start(n, *words)):
-            process.join()
-        assert [process.exitcode for process in members] == [0] * n, self.log()
-
-    def stop_in_the_middle(self, n: int, *words: str) -> None:
-        """Kill all of them once there is a checkpoint in the middle."""
-        members = self.start(n, *words)
-        while not any(self.workspace.glob(f"runs/tiny-model-*/checkpoints/step-{CUT:08d}")):
-            assert all(process.is_alive() for process in members), self.log()
-            time.sleep(0.002)
-        for process in members:
-            process.kill()
-            process.join()
-
-    def log(self) -> str:
-        return "\n".join(path.read_text() for path in sorted(self.folder.glob("log-*.txt")))
-
-    def curve(self) -> list[dict[str, Any]]:
-        (path,) = self.workspace.glob("artifacts/model/tiny-*/metrics.jsonl")
-        return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def difference(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> float:
-    """The largest difference of a loss or a validation score."""
-    assert [point["step"] for point in one] == [point["step"] for point in other]
-    value = lambda point: point["loss"] if "loss" in point else point["valid"]["score"]  # noqa: E731
-    return max(abs(value(a) - value(b)) for a, b in zip(one, other, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +34,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def copy(made: Path, folder: Path) -> Crew:
+    shutil.copytree(made, folder / "crew")
+    return Crew(folder / "crew")
+
+
 @pytest.fixture(scope="module")
 def alone(made: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    crew = Crew(tmp_path_factory.mktemp("alone") / "crew", made)
+    crew = copy(made, tmp_path_factory.mktemp("alone"))
     crew.train(1)
     return crew.curve()
 
@@ -109,7 +51,7 @@ def alone(made: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str
 def test_any_number_of_processes_draws_the_same_curve(
     made: Path, alone: list[dict[str, Any]], tmp_path: Path, n: int, parallel: str
 ) -> None:
-    crew = Crew(tmp_path / "crew", made)
+    crew = copy(made, tmp_path)
     crew.train(n, f"train.parallel={parallel}")
     found = difference(crew.curve(), alone)
     print(f"{n} processes, {parallel}: {found:.2g}")
@@ -121,8 +63,8 @@ def test_any_number_of_processes_draws_the_same_curve(
 def test_what_four_processes_began_one_or_two_go_on_with(
     made: Path, alone: list[dict[str, Any]], tmp_path: Path, parallel: str
 ) -> None:
-    crew = Crew(tmp_path / "crew", made)
-    crew.stop_in_the_middle(4, f"train.parallel={parallel}")
+    crew = copy(made, tmp_path)
+    assert crew.kill(4, lambda: crew.at(CUT), 0, f"train.parallel={parallel}")
     crew.folder.rename(tmp_path / "stopped")
     for n in (1, 2):
         shutil.rmtree(crew.folder, ignore_errors=True)
@@ -166,9 +108,9 @@ def second_process_of(parent: int) -> int:
 def test_the_death_of_one_ends_all_with_a_checkpoint_or_starts_them_again(
     made: Path, alone: list[dict[str, Any]], tmp_path: Path, restarts: int
 ) -> None:
-    crew = Crew(tmp_path / "crew", made)
+    crew = copy(made, tmp_path)
     with launched(crew.folder, "train.processes=2", f"train.restarts={restarts}") as process:
-        while not any(crew.workspace.glob(f"runs/tiny-model-*/checkpoints/step-{CUT:08d}")):
+        while not crew.at(CUT):
             assert process.poll() is None
             time.sleep(0.005)
         os.kill(second_process_of(process.pid), signal.SIGKILL)
@@ -187,7 +129,7 @@ def test_the_death_of_one_ends_all_with_a_checkpoint_or_starts_them_again(
 
 @pytest.mark.timeout(300)
 def test_an_error_of_all_is_told_once_and_ends_with_its_own_code(made: Path, tmp_path: Path) -> None:
-    crew = Crew(tmp_path / "crew", made)
+    crew = copy(made, tmp_path)
     with launched(crew.folder, "train.processes=2", "train.learning_rate=1e9", "train.restarts=1") as process:
         _, said = process.communicate()
     assert process.returncode == 1
