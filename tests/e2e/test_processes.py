@@ -59,6 +59,19 @@ def test_any_number_of_processes_draws_the_same_curve(
 
 
 @pytest.mark.timeout(300)
+def test_a_batch_of_32_in_4_or_8_parts_draws_the_same_curve(made: Path, tmp_path: Path) -> None:
+    curves = []
+    for parts in (1, 4, 8):
+        crew = copy(made, tmp_path / str(parts))
+        crew.train(1, f"train.accumulate={parts}", "model.dropout=0", "train.batch_tokens=1024")  # rows of 32 tokens
+        curves.append(crew.curve())
+    for parts, curve in zip((4, 8), curves[1:], strict=True):
+        found = difference(curve, curves[0])
+        print(f"{parts} parts: {found:.2g}")
+        assert found < 1e-5
+
+
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_what_four_processes_began_one_or_two_go_on_with(
     made: Path, alone: list[dict[str, Any]], tmp_path: Path, parallel: str

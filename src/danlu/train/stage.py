@@ -193,6 +193,10 @@ def _carry_out(
         n_trained = prepared.module.n_trained()
         of_them = "" if n_trained == n_parameters else f", {n_trained:,} of them trained"
         progress.note(f"{n_parameters:,} parameters{of_them} · {prepared.feed.n_steps:,} steps")
+        train = prepared.config
+        progress.note(
+            f"{train.optimizer}, learning rate {train.learning_rate:g}, {train.batch_tokens:,} tokens a batch at most"
+        )
         world = World.now()
         world.message(ordered.told())
         run = Run(folder, progress, prepared.config, world)
