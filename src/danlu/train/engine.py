@@ -84,7 +84,7 @@ class Engine:
     def __init__(self, work: Training, world: World = World()) -> None:  # noqa: B008 - it is frozen
         self.model, self.config = work.module, work.config
         self._work, self._world = work, world
-        self._device = next(work.module.parameters()).device
+        self.device = next(work.module.parameters()).device
         self.sharded = world.size > 1 and self.config.parallel == "fsdp"
         if self.sharded:
             world.shard(self.model)
@@ -132,7 +132,7 @@ class Engine:
         """Add up the gradients of this process's parts of the batch, then those of all; the loss of its parts."""
         n, mine = self._world.share_out(self.config.accumulate)
         parts = batch.parts(n)
-        total = torch.zeros((), device=self._device)
+        total = torch.zeros((), device=self.device)
         for number in range(n)[mine]:
             # Everybody takes as many parts: who finds none left takes the first one again, and lets it count nothing.
             part, counts = (parts[number], 1) if number < len(parts) else (parts[0], 0)
@@ -140,7 +140,7 @@ class Engine:
             torch.manual_seed(self._work.seeds.at("dropout", *position))
             sync_now(self._loss, self.model, number + 1 == mine.stop)
             with self._precision():
-                loss = self._loss(part.to(self._device)) * counts
+                loss = self._loss(part.to(self.device)) * counts
             torch.autograd.backward(loss * self._world.size)  # of several processes' gradients the mean is taken
             total += loss.detach()
         return total
@@ -148,9 +148,9 @@ class Engine:
     def _precision(self) -> AbstractContextManager[object]:
         wanted = self.config.precision
         if wanted == "auto":
-            able = self._device.type == "cuda" and torch.cuda.is_bf16_supported()
+            able = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
             wanted = "bfloat16" if able else "float32"
-        return nullcontext() if wanted == "float32" else torch.autocast(self._device.type, torch.bfloat16)
+        return nullcontext() if wanted == "float32" else torch.autocast(self.device.type, torch.bfloat16)
 
     @contextmanager
     def judged(self) -> Iterator[Model]:

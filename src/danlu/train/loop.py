@@ -16,6 +16,7 @@ from danlu.core.batch import Batch
 from danlu.core.errors import UsageError
 from danlu.core.progress import Progress
 from danlu.model.base import Model
+from danlu.train.ahead import Ahead
 from danlu.train.checkpoint import Run, State
 from danlu.train.engine import Engine, Training, require_finite
 from danlu.train.optimizer import learning_rate
@@ -67,26 +68,29 @@ def fit(work: Training, run: Run, progress: Progress, world: World = World()) ->
     clock = _Clock(run, state.step, feed.n_steps, progress)
     profiler = Profiler(run.folder, config.profile_steps if world.leads else 0)
     saved_at = -math.inf
-    while True:
-        if state.step in feed.evaluate_after and state.evaluated < state.step:
-            run.save(engine.tensors(), state)
-            saved_at = time.monotonic()
-            scores = _evaluate(engine, work.evaluate, run, state, world)
-            progress.note(f"step {state.step}: " + " · ".join(f"{name} {value:.4f}" for name, value in scores.items()))
-        if state.step == feed.n_steps or state.n_worse >= config.patience:
-            break
-        (due,) = world.told([time.monotonic() - saved_at >= config.checkpoint_seconds])
-        if due:
-            run.save(engine.tensors(), state)
-            saved_at = time.monotonic()
-        clock.start()
-        profiler.begin()
-        batch = feed.batch(state.step)
-        rate = learning_rate(state.step, feed.n_steps, config)
-        loss, norm = engine.step(batch, state.step, rate)
-        _count(state, loss, norm, rate, feed.n_steps, run)
-        profiler.end(last=state.step == feed.n_steps)
-        clock.tick(state, batch, loss)
+    with Ahead(feed, engine.device) as ahead:
+        while True:
+            if state.step in feed.evaluate_after and state.evaluated < state.step:
+                run.save(engine.tensors(), state)
+                saved_at = time.monotonic()
+                scores = _evaluate(engine, work.evaluate, run, state, world)
+                progress.note(
+                    f"step {state.step}: " + " · ".join(f"{name} {value:.4f}" for name, value in scores.items())
+                )
+            if state.step == feed.n_steps or state.n_worse >= config.patience:
+                break
+            (due,) = world.told([time.monotonic() - saved_at >= config.checkpoint_seconds])
+            if due:
+                run.save(engine.tensors(), state)
+                saved_at = time.monotonic()
+            clock.start()
+            profiler.begin()
+            batch = ahead.batch(state.step)
+            rate = learning_rate(state.step, feed.n_steps, config)
+            loss, norm = engine.step(batch, state.step, rate)
+            _count(state, loss, norm, rate, feed.n_steps, run)
+            profiler.end(last=state.step == feed.n_steps)
+            clock.tick(state, batch, loss)
     clock.report(state)
     assert state.best_step is not None, "the last step is always evaluated"
     assert state.best_score is not None

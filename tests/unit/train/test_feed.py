@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from danlu.core.batch import Batch
+from danlu.core.errors import DataError
 from danlu.core.seeds import Seeds
 from danlu.data.batches import padding_share
+from danlu.train.ahead import Ahead
 from danlu.train.config import TrainConfig
 from danlu.train.feed import PlannedFeed
 
@@ -91,3 +95,41 @@ def test_a_run_of_so_many_steps_begins_as_a_longer_one_and_ends_with_an_evaluati
     assert short.n_tokens == sum(LENGTHS[short.rows(step)].sum() for step in range(short.n_steps))
     assert max(short.evaluate_after) == short.n_steps
     assert len(short.evaluate_after) == 2 * min(3, int(np.ceil(share)))
+
+
+def test_batches_made_ahead_are_those_of_the_feed_in_any_order(monkeypatch):
+    """As for a GPU, which this pretends to have."""
+    made = []
+
+    class Counting:
+        n_steps, evaluate_after = 5, frozenset({5})
+
+        def batch(self, step):
+            made.append(step)
+            return Batch(rows_B=torch.tensor([step]))
+
+    monkeypatch.setattr(Batch, "pinned", lambda self: self)
+    with Ahead(Counting(), torch.device("cuda")) as ahead:
+        got = [int(ahead.batch(step).rows_B) for step in (0, 1, 2, 2, 4, 3)]
+    assert got == [0, 1, 2, 2, 4, 3]
+    assert made[:4] == [0, 1, 2, 3]
+    with Ahead(Counting(), torch.device("cpu")) as ahead:
+        made.clear()
+        ahead.batch(1)
+    assert made == [1]
+
+
+def test_what_goes_wrong_ahead_is_told_at_its_own_step(monkeypatch):
+    class Broken:
+        n_steps, evaluate_after = 3, frozenset({3})
+
+        def batch(self, step):
+            if step == 1:
+                raise DataError("a broken record")
+            return Batch(rows_B=torch.tensor([step]))
+
+    monkeypatch.setattr(Batch, "pinned", lambda self: self)
+    with Ahead(Broken(), torch.device("cuda")) as ahead:
+        assert int(ahead.batch(0).rows_B) == 0
+        with pytest.raises(DataError, match="a broken record"):
+            ahead.batch(1)

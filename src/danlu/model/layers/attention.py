@@ -134,8 +134,9 @@ class Attention(nn.Module):
 
 
 def padding_mask(mask_BS: torch.Tensor) -> torch.Tensor | None:
-    """Nothing looks at padding: ``[B, 1, 1, S]``, or None where there is none."""
-    return None if bool(mask_BS.all()) else mask_BS[:, None, None, :]
+    """Nothing looks at padding: ``[B, 1, 1, S]``; on a CPU None where there is none, which a GPU is not asked for."""
+    nowhere = mask_BS.device.type == "cpu" and bool(mask_BS.all())
+    return None if nowhere else mask_BS[:, None, None, :]
 
 
 def own_text_mask(texts_BT: torch.Tensor) -> torch.Tensor:
