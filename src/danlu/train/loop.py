@@ -25,6 +25,7 @@ from danlu.model.base import Model
 from danlu.train.adapt import AdaptConfig
 from danlu.train.checkpoint import Run, State
 from danlu.train.optimizer import OptimizerConfig, learning_rate, make_optimizer
+from danlu.train.watch import Watch, memory
 
 __all__ = ["Feed", "Fitted", "TrainConfig", "Training", "fit", "plain_loss", "take_step"]
 
@@ -126,13 +127,13 @@ def fit(work: Training, run: Run, progress: Progress) -> Fitted:
     model, feed, config = work.module, work.feed, work.config
     optimizer = make_optimizer(model, config)
     state = run.restore(model, optimizer)
-    clock = _Clock(run, state.step, feed.n_steps, progress)
+    clock = _Clock(run, state, feed.n_steps, progress)
     saved_at = -math.inf
     while True:
         if state.step in feed.evaluate_after and state.evaluated < state.step:
             run.save(model, optimizer, state)
             saved_at = time.monotonic()
-            scores = _evaluate(model, work.evaluate, run, state)
+            scores = clock.watch.scores = _evaluate(model, work.evaluate, run, state)
             progress.note(f"step {state.step}: " + " · ".join(f"{name} {value:.4f}" for name, value in scores.items()))
         if state.step == feed.n_steps or state.n_worse >= config.patience:
             break
@@ -145,7 +146,7 @@ def fit(work: Training, run: Run, progress: Progress) -> Fitted:
         torch.manual_seed(work.seeds.at("dropout", state.step))
         loss, norm = take_step(work, optimizer, batch, rate, state.step)
         _count(state, loss, norm, rate, feed.n_steps, run)
-        clock.tick(state, batch, loss)
+        clock.tick(state, batch, loss, rate)
     clock.report(state)
     assert state.best_step is not None, "the last step is always evaluated"
     assert state.best_score is not None
@@ -216,31 +217,34 @@ def _count(state: State, loss: float, norm: float, rate: float, n_steps: int, ru
 class _Clock:
     """What depends on the time: kept apart from the curves, which must not."""
 
-    def __init__(self, run: Run, step: int, n_steps: int, progress: Progress) -> None:
+    def __init__(self, run: Run, state: State, n_steps: int, progress: Progress) -> None:
         self._run, self._n_steps, self._progress = run, n_steps, progress
         self._process = secrets.token_hex(8)  # a process number may come again
         self._seconds = 0.0
         self._started = self._told = time.monotonic()
         self._n_tokens = self._n_positions = 0
-        if step:
-            progress.note(f"resumed at step {step} of {n_steps}")
+        self.watch = Watch()
+        if state.step:
+            progress.note(f"resumed at step {state.step} of {n_steps}")
+        self.report(state)
 
     def start(self) -> None:
         """A step begins."""
         self._started = time.monotonic()
 
-    def tick(self, state: State, batch: Batch, loss: float) -> None:
+    def tick(self, state: State, batch: Batch, loss: float, rate: float) -> None:
         """A step has ended; every second or so, tell how fast it goes."""
         now = time.monotonic()
         self._seconds += now - self._started
         n_tokens, n_positions = batch.count()
         self._n_tokens += n_tokens
         self._n_positions += n_positions
+        self.watch.add(loss)
         if now - self._told < 1.0 and state.step < self._n_steps:
             return
         self._told = now
-        rate = self._n_tokens / self._seconds
-        self._progress.update(state.step, self._n_steps, f"loss {loss:.4f} · {rate:,.0f} tokens/s")
+        facts = self.watch.facts(state, rate, self._n_tokens / self._seconds)
+        self._progress.update(state.step, self._n_steps, facts=facts)
         self.report(state)
 
     def report(self, state: State) -> None:
@@ -248,7 +252,9 @@ class _Clock:
         self._run.report_timing(
             process=self._process,
             step=state.step,
+            time=round(time.time(), 3),
             seconds=round(self._seconds, 3),
             n_tokens=self._n_tokens,
             n_positions=self._n_positions,
+            **memory(),
         )
