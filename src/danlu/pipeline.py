@@ -73,16 +73,27 @@ class Ran:
 
 @dataclass(frozen=True)
 class Job:
-    """A recipe to be carried out in a workspace."""
+    """A recipe to be carried out in a workspace; ``tensorboard`` writes the curves of training for that, too."""
 
     loaded: Loaded
     workspace: Workspace
     progress: Progress
+    tensorboard: bool = False
 
     @classmethod
-    def load(cls, path: Path, overrides: Sequence[str] | None, workspace: Workspace, progress: Progress) -> Job:
+    def load(
+        cls,
+        path: Path,
+        overrides: Sequence[str] | None,
+        workspace: Workspace,
+        progress: Progress,
+        *,
+        tensorboard: bool = False,
+    ) -> Job:
         """Read a recipe; errors as of :func:`danlu.recipe.load`."""
-        return cls(load(path, overrides or (), workspace), workspace, progress)
+        if tensorboard:
+            progress.note(f"to watch it: tensorboard --logdir {workspace.runs}")
+        return cls(load(path, overrides or (), workspace), workspace, progress, tensorboard)
 
     @property
     def recipe(self) -> Recipe:
@@ -201,7 +212,16 @@ class Job:
             recipe = loaded.recipe if own else self.loaded.with_family(label)
             sources = self._sources(loaded) if own else Sources()
             recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=train)})
-            model = train_model(self.workspace, name, dataset, _spec(recipe), sources, validation_scores, self.progress)
+            model = train_model(
+                self.workspace,
+                name,
+                dataset,
+                _spec(recipe),
+                sources,
+                validation_scores,
+                self.progress,
+                self.tensorboard,
+            )
         return model
 
     def _called_latest(self, name: str, model: Artifact) -> Artifact:

@@ -15,16 +15,17 @@ __all__ = ["app"]
 
 RecipePath = Annotated[Path, typer.Argument(help="A recipe (YAML).", metavar="RECIPE")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Values over the recipe's.", metavar="[key=value ...]")]
+TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write the curves of training for TensorBoard, too.")]
 Model = Annotated[str, typer.Argument(help="A model: its folder, name@alias, or a name alone.", metavar="MODEL")]
 
 
 @verb
-def run(call: Call, recipe: RecipePath, overrides: Overrides = None) -> Answer:
+def run(call: Call, recipe: RecipePath, overrides: Overrides = None, tensorboard: TensorBoard = False) -> Answer:
     """Do everything: data, training, baselines, evaluation, comparison, report."""
     from danlu.cli import answers
     from danlu.pipeline import Job
 
-    return answers.ran(Job.load(recipe, overrides, call.workspace, call.progress).run())
+    return answers.ran(Job.load(recipe, overrides, call.workspace, call.progress, tensorboard=tensorboard).run())
 
 
 @verb
@@ -38,12 +39,12 @@ def data(call: Call, recipe: RecipePath, overrides: Overrides = None) -> Answer:
 
 
 @verb
-def train(call: Call, recipe: RecipePath, overrides: Overrides = None) -> Answer:
+def train(call: Call, recipe: RecipePath, overrides: Overrides = None, tensorboard: TensorBoard = False) -> Answer:
     """Train the recipe's model, from its last checkpoint if it was interrupted."""
     from danlu.cli import answers
     from danlu.pipeline import Job
 
-    models = Job.load(recipe, overrides, call.workspace, call.progress).models()
+    models = Job.load(recipe, overrides, call.workspace, call.progress, tensorboard=tensorboard).models()
     return answers.trained(next(iter(models.values())))
 
 
@@ -121,11 +122,17 @@ def export(
 
 
 @verb
-def log(call: Call) -> Answer:
-    """List models, what they are called, and what was decided about them."""
-    from danlu.cli import answers
+def log(
+    call: Call,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Models, or runs by the beginning of their folder's name.", metavar="[NAME ...]"),
+    ] = None,
+) -> Answer:
+    """List models and runs, and what was decided about them; or compare the training curves of those named."""
+    from danlu.cli import answers, curves
 
-    return answers.logged(call.workspace)
+    return curves.overlaid(call.workspace, names) if names else answers.logged(call.workspace)
 
 
 @verb

@@ -5,6 +5,7 @@ runs/<name>-<key>/
   seeds.json       the run's secret seeds, readable by its owner only
   metrics.jsonl    one line a report; nothing in it depends on the clock, so the same run gives the same bytes
   timing.jsonl     what does depend on the clock
+  events.out.*     both for TensorBoard, where that was asked for
   checkpoints/step-00000120/
     model.safetensors, optimizer.safetensors, state.json, manifest.json (their digests)
 """
@@ -28,6 +29,7 @@ from danlu.core.errors import CorruptError
 from danlu.core.files import explained, publish, read_json, scratch_folder, sha256_file, write_json
 from danlu.core.progress import Progress
 from danlu.model.weights import save_tensors
+from danlu.train.tensorboard import EventFile
 
 __all__ = ["Run", "State"]
 
@@ -66,14 +68,16 @@ class Run:
     Args:
         folder: The run's folder.
         progress: Told when a damaged checkpoint is passed over.
+        tensorboard: Whether the curves are also written for TensorBoard.
     """
 
-    def __init__(self, folder: Path, progress: Progress) -> None:
+    def __init__(self, folder: Path, progress: Progress, *, tensorboard: bool = False) -> None:
         self.folder = folder
         self.progress = progress
         self.checkpoints = folder / "checkpoints"
         self.metrics = folder / "metrics.jsonl"
         self.timing = folder / "timing.jsonl"
+        self._events = EventFile(folder) if tensorboard else None
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
         """Write a checkpoint of this moment, then drop those that are no longer needed.
@@ -121,6 +125,8 @@ class Run:
         with explained(self.folder), self.timing.open("a+b") as file:
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)  # a line that a crash cut short
+        if self._events:
+            self._events.rewrite(self.folder, state.step)
         return state
 
     def load_weights(self, step: int, model: nn.Module) -> None:
@@ -151,6 +157,8 @@ class Run:
     def _append(self, path: Path, facts: Mapping[str, Any]) -> None:
         with explained(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(facts) + "\n")
+        if self._events:
+            self._events.add(facts)
 
     def _read(self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
         _check(folder)

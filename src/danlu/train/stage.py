@@ -24,9 +24,10 @@ from danlu.train.adapt import fold_adapters
 from danlu.train.checkpoint import Run
 from danlu.train.examples import write_model
 from danlu.train.loop import fit
-from danlu.train.plan import peak_memory
 from danlu.train.prepare import Material, Prepared, Score, Sources, TrainingSpec
 from danlu.train.tasks import TRAINING
+from danlu.train.tensorboard import EventFile
+from danlu.train.watch import peak_memory
 
 __all__ = ["pretrain_model", "train_model"]
 
@@ -56,6 +57,7 @@ def train_model(
     sources: Sources,
     score: Score,
     progress: Progress,
+    tensorboard: bool = False,
 ) -> Artifact:
     """Train a neural model, pre-training it first if the spec says so, or find the one made before.
 
@@ -67,6 +69,7 @@ def train_model(
         sources: What else it is made from.
         score: Judges a classifier on the validation split.
         progress: Told of every step.
+        tensorboard: Whether the run's curves are also written for TensorBoard.
 
     Raises:
         BusyError: Another process is at work on this very run.
@@ -74,7 +77,11 @@ def train_model(
         UsageError: The family cannot be trained for the task.
     """
     family = spec.model.family
-    pretrained = pretrain_model(workspace, name, dataset, spec, sources, score, progress) if spec.pretrains else None
+    pretrained = (
+        pretrain_model(workspace, name, dataset, spec, sources, score, progress, tensorboard)
+        if spec.pretrains
+        else None
+    )
     progress.stage(f"train: {family} on {dataset.path.name}")
     parents = {"dataset": dataset.digest} | sources.parents
     parents |= {"pretrained": pretrained.digest} if pretrained else {}
@@ -95,7 +102,7 @@ def train_model(
         write_model(folder, prepared.answerer, (spec.task, family), dataset, facts)
 
     work = _Work("model", name, spec.plain() | {"family": family}, parents)
-    return _carry_out(workspace, work, prepare, write, progress)
+    return _carry_out(workspace, work, prepare, write, progress, tensorboard)
 
 
 def pretrain_model(
@@ -106,6 +113,7 @@ def pretrain_model(
     sources: Sources,
     score: Score,
     progress: Progress,
+    tensorboard: bool = False,
 ) -> Artifact:
     """Train a backbone to name hidden tokens of texts without labels, or find the one made before.
 
@@ -125,7 +133,7 @@ def pretrain_model(
 
     config = {key: value for key, value in spec.plain().items() if key != "train"}
     parents = {"dataset": dataset.digest} | sources.parents
-    return _carry_out(workspace, _Work("pretrained", name, config, parents), prepare, write, progress)
+    return _carry_out(workspace, _Work("pretrained", name, config, parents), prepare, write, progress, tensorboard)
 
 
 def _carry_out(
@@ -134,21 +142,24 @@ def _carry_out(
     prepare: Callable[[Path], Prepared],
     write: Callable[[Path, Prepared, dict[str, Any]], None],
     progress: Progress,
+    tensorboard: bool,
 ) -> Artifact:
     """Run the loop in the run's folder, from where it stopped; then write the artifact and drop the checkpoints."""
+    folder = workspace.runs / f"{work.name}-{work.kind}-{work.key[:12]}"
     if found := workspace.with_key(work.kind, work.key):
         progress.note(f"{found.path.name} is there already")
+        if tensorboard:
+            EventFile(folder).rewrite(found.path)
         return found
-    folder = workspace.runs / f"{work.name}-{work.kind}-{work.key[:12]}"
     with lock(folder / "lock", holder=f"the run {folder.name}"):
         prepared = prepare(folder)
         commitments = prepared.seeds.commitments()
-        _begin(folder, work, commitments, progress)
         n_parameters = prepared.module.n_parameters()
+        _begin(folder, work, {"n_parameters": n_parameters, "n_steps": prepared.feed.n_steps}, commitments, progress)
         n_trained = prepared.module.n_trained()
         of_them = "" if n_trained == n_parameters else f", {n_trained:,} of them trained"
         progress.note(f"{n_parameters:,} parameters{of_them} · {prepared.feed.n_steps:,} steps")
-        run = Run(folder, progress)
+        run = Run(folder, progress, tensorboard=tensorboard)
         fitted = fit(prepared, run, progress)
         facts = {**_timing(run.timing), **asdict(fitted), "n_trained": n_trained, "memory_bytes": peak_memory()}
         with workspace.create(
@@ -156,16 +167,17 @@ def _carry_out(
         ) as draft:
             write(draft.folder, prepared, {**facts, "n_parameters": n_parameters})
             shutil.copyfile(run.metrics, draft.folder / "metrics.jsonl")
+            shutil.copyfile(run.timing, draft.folder / "timing.jsonl")
         shutil.rmtree(run.checkpoints)
     return draft.artifact
 
 
-def _begin(folder: Path, work: _Work, commitments: dict[str, str], progress: Progress) -> None:
+def _begin(folder: Path, work: _Work, size: dict[str, int], commitments: dict[str, str], progress: Progress) -> None:
     """Write what the run is and its commitments before step 0; on a later start, take up its number of threads."""
     path = folder / "run.json"
     if not path.exists():
         facts = {**asdict(work), "key": work.key, "commitments": commitments}
-        write_json(path, {**facts, "n_threads": torch.get_num_threads()})
+        write_json(path, {**facts, **size, "n_threads": torch.get_num_threads()})
     n_threads = int(read_json(path)["n_threads"])
     if n_threads != torch.get_num_threads():
         progress.note(f"the run began with {n_threads} threads and goes on with as many, to stay exact")
