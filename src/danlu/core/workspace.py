@@ -5,6 +5,7 @@
 <root>/refs/ledger.jsonl                   names and aliases
 <root>/events/*.jsonl                      what happened
 <root>/samples/                            fetched samples
+<root>/curves/                             pages that compare training curves
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Workspace:
         self.runs = self.root / "runs"
         self.events = self.root / "events"
         self.samples = self.root / "samples"
+        self.curves = self.root / "curves"
         self.ledger = Ledger(self.root / "refs" / "ledger.jsonl")
 
     def create(
