@@ -24,6 +24,7 @@ from danlu.recipe import Loaded, Recipe, load
 from danlu.report.stage import Entry, write_data_card, write_report
 from danlu.train import stage
 from danlu.train.baseline import BASELINES, train_baseline
+from danlu.train.config import RunConfig
 from danlu.train.ensemble import train_ensemble
 from danlu.train.plan import Plan, plan_training
 from danlu.train.prepare import Sources, TrainingSpec
@@ -83,7 +84,10 @@ class Job:
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] | None, workspace: Workspace, progress: Progress) -> Job:
         """Read a recipe; errors as of :func:`danlu.recipe.load`."""
-        return cls(load(path, overrides or (), workspace), workspace, progress)
+        job = cls(load(path, overrides or (), workspace), workspace, progress)
+        if job.recipe.train.tensorboard:
+            progress.note(f"to watch it: tensorboard --logdir {workspace.runs}")
+        return job
 
     @property
     def recipe(self) -> Recipe:
@@ -111,7 +115,7 @@ class Job:
 
     def plan(self) -> Plan:
         """What training the recipe's model will cost."""
-        spec, sources = _spec(self.recipe), self._sources(self.loaded)
+        spec, sources = _spec(self.recipe, self.recipe.train), self._sources(self.loaded)
         return plan_training(self.workspace, self.dataset, spec, sources, validation_scores, self.progress)
 
     def models(self) -> dict[str, Artifact]:
@@ -201,7 +205,8 @@ class Job:
             recipe = loaded.recipe if own else self.loaded.with_family(label)
             sources = self._sources(loaded) if own else Sources()
             recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=train)})
-            model = train_model(self.workspace, name, dataset, _spec(recipe), sources, validation_scores, self.progress)
+            spec = _spec(recipe, self.recipe.train)
+            model = train_model(self.workspace, name, dataset, spec, sources, validation_scores, self.progress)
         return model
 
     def _called_latest(self, name: str, model: Artifact) -> Artifact:
@@ -273,13 +278,14 @@ def compare_targets(workspace: Workspace, targets: Sequence[str], progress: Prog
     return compare_models(workspace, name, evaluations, targets[0], config, progress)
 
 
-def _spec(recipe: Recipe) -> TrainingSpec:
+def _spec(recipe: Recipe, how: RunConfig) -> TrainingSpec:
+    """What to train; it is carried out as is said of the recipe's own model, where nothing else is said."""
     return TrainingSpec(
         task=recipe.task,
         model=recipe.model,
         tokenizer=recipe.tokenizer,
-        pretrain=recipe.pretrain,
-        train=recipe.train,
+        pretrain=None if recipe.pretrain is None else recipe.pretrain.carried_out_as(how),
+        train=recipe.train.carried_out_as(how),
         seed=recipe.seed,
     )
 

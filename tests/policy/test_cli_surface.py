@@ -12,15 +12,15 @@ from danlu.cli.verbs import app
 
 SHARED = ["--workspace", "-w", "--json", "--debug"]
 VERBS = {
-    "run": ["recipe", "overrides"],
+    "run": ["recipe", "overrides", "--tensorboard"],
     "data": ["recipe", "overrides"],
-    "train": ["recipe", "overrides", "--profile"],
+    "train": ["recipe", "overrides", "--tensorboard", "--profile"],
     "plan": ["recipe", "overrides"],
     "eval": ["model", "overrides"],
     "compare": ["models"],
     "predict": ["model", "texts", "--decode"],
     "export": ["model", "folder"],
-    "log": [],
+    "log": ["names"],
     "config": ["what", "recipe", "overrides"],
     "doctor": [],
     "fetch": ["name", "--mirror"],

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 
+from danlu.cli.tables import make_table as _table
 from danlu.cli.verb import Answer
 from danlu.core.artifact import Artifact
 from danlu.core.config import Layer, leaves
@@ -235,7 +236,9 @@ def exported(model: Artifact, folder: Path) -> Answer:
 
 
 def logged(workspace: Workspace) -> Answer:
-    """Every model with its aliases, and the ledger's entries."""
+    """Every model with its aliases, the runs that have made none yet, and the ledger's entries."""
+    from danlu.cli.curves import running
+
     entries = workspace.ledger.entries()
     now = {(entry.name, entry.alias): entry.digest for entry in entries}
     models = _table("model", "family", "valid score", "called", "made", "folder")
@@ -249,7 +252,10 @@ def logged(workspace: Workspace) -> Answer:
     decisions = _table("when", "name", "means", "because")
     for entry in entries:
         decisions.add_row(entry.time, f"{entry.name}@{entry.alias}", entry.digest[:12], entry.reason)
-    return Answer({"models": listed, "ledger": [vars(entry) for entry in entries]}, Group(models, "", decisions))
+    runs, begun = running(workspace)
+    facts = {"models": listed, "runs": runs, "ledger": [vars(entry) for entry in entries]}
+    shown: list[RenderableType] = [begun, ""] if runs else []
+    return Answer(facts, Group(models, "", *shown, decisions))
 
 
 def configured(loaded: Loaded) -> Answer:
@@ -307,13 +313,6 @@ def _score(facts: dict[str, Any]) -> str:
     """How good a model was on the validation split, where that was measured."""
     score = facts.get("best_score")
     return "–" if score is None else f"{score:.4f}"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=any(columns))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
 
 
 def _short(path: Path) -> str:

@@ -8,37 +8,47 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.text import Text
 
+from danlu.cli.gauges import Pace, Sparkline, clock, written
 from danlu.core.errors import DanluError
 
 __all__ = ["LinePrinter", "Panel", "listener", "print_error", "print_json", "print_text"]
 
 _PIPE_WIDTH = 160
 """Columns of a table where there is no terminal to fit it to."""
+_CURVE = "loss"
+"""The fact whose curve is drawn."""
+_BETWEEN = " · "
+"""What stands between two facts."""
 
 
 class Panel:
-    """A live line for the stage under way, and a finished line for each before it. For a terminal."""
+    """A live bar for the stage under way and what there is to say of it; a line for each before it. For a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._progress = Progress(
-            TextColumn("  {task.description}"),
+        self._bar = Bar(
+            TextColumn(" {task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[facts]}", style="dim", markup=False),
+            TextColumn("{task.fields[left]}", style="cyan", markup=False),
+            TextColumn("{task.fields[what]}", style="dim", markup=False),
             console=console,
             transient=True,
         )
-        self._task = self._progress.add_task("", total=None, facts="", visible=False)
-        self._live = Live(self._progress, console=console, transient=True, refresh_per_second=8)
+        self._task = self._bar.add_task("", total=None, visible=False, left="", what="")
+        self._pace, self._curve = Pace(), Sparkline()
+        self._live = Live(self._bar, console=console, transient=True, refresh_per_second=8)
 
     def __enter__(self) -> Panel:
         self._live.start()
@@ -51,16 +61,49 @@ class Panel:
 
     def stage(self, title: str) -> None:
         """A stage begins: its title stays on the screen."""
-        self._progress.reset(self._task, total=None, description="", facts="", visible=False)
+        self._pace, self._curve = Pace(), Sparkline()
+        self._bar.reset(self._task, total=None, description="", visible=False, left="", what="")
+        self._live.update(self._bar)
         self._console.print(title, style="bold", markup=False, highlight=False)
 
-    def update(self, done: int, total: int | None, facts: str = "") -> None:
+    def update(self, done: int, total: int | None, what: str = "", facts: Mapping[str, float] | None = None) -> None:
         """So much of it is done."""
-        self._progress.update(self._task, completed=done, total=total, facts=facts, visible=True)
+        left = self._pace.left(time.monotonic(), done, total)
+        shown = "" if left is None else f"{clock(left)} left"
+        self._bar.update(self._task, completed=done, total=total, visible=True, left=shown, what=what)
+        if facts:
+            if _CURVE in facts:
+                self._curve.add(facts[_CURVE])
+            can_draw = self._console.encoding.startswith("utf")
+            self._live.update(Group(self._bar, _Facts(facts, str(self._curve) if can_draw else "")))
 
     def note(self, text: str) -> None:
         """A line that stays."""
         self._console.print(f"  {text}", markup=False, highlight=False)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """Facts in as few lines as the terminal is wide enough for, one with a curve on a line of its own."""
+
+    facts: Mapping[str, float]
+    curve: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        line = Text()
+        for name, value in self.facts.items():
+            fact = Text.assemble((f"{name} ", "dim"), written(value))
+            alone = name == _CURVE and self.curve
+            if line and (alone or line.cell_len + len(_BETWEEN) + fact.cell_len > options.max_width):
+                yield line
+                line = Text()
+            line.append_text(Text.assemble((_BETWEEN if line else "  ", "dim"), fact))
+            if alone:
+                line.append(f"  {self.curve}", "dim")
+                line.truncate(options.max_width)
+                yield line
+                line = Text()
+        yield line
 
 
 class LinePrinter:
@@ -70,6 +113,7 @@ class LinePrinter:
 
     def __init__(self) -> None:
         self._told = time.monotonic()
+        self._pace = Pace()
 
     def __enter__(self) -> LinePrinter:
         return self
@@ -82,15 +126,20 @@ class LinePrinter:
     def stage(self, title: str) -> None:
         """A stage begins."""
         self._told = time.monotonic()
+        self._pace = Pace()
         print(title, file=sys.stderr, flush=True)
 
-    def update(self, done: int, total: int | None, facts: str = "") -> None:
+    def update(self, done: int, total: int | None, what: str = "", facts: Mapping[str, float] | None = None) -> None:
         """So much of it is done."""
         now = time.monotonic()
-        if now - self._told >= self._EVERY_SECONDS:
-            self._told = now
-            share = f"{done:,}/{total:,} ({done / total:.0%})" if total else f"{done:,}"
-            print(f"  {share}  {facts}".rstrip(), file=sys.stderr, flush=True)
+        left = self._pace.left(now, done, total)
+        if now - self._told < self._EVERY_SECONDS:
+            return
+        self._told = now
+        share = f"{done:,}/{total:,} ({done / total:.0%})" if total else f"{done:,}"
+        parts = [share, what, "" if left is None else f"{clock(left)} left"]
+        parts.append(_BETWEEN.join(f"{name} {written(value)}" for name, value in (facts or {}).items()))
+        print("  " + "  ".join(part for part in parts if part), file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
         """A line that stays."""

@@ -16,18 +16,21 @@ __all__ = ["app"]
 
 RecipePath = Annotated[Path, typer.Argument(help="A recipe (YAML).", metavar="RECIPE")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Values over the recipe's.", metavar="[key=value ...]")]
+TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write the curves of training for TensorBoard, too.")]
 Model = Annotated[str, typer.Argument(help="A model: its folder, name@alias, or a name alone.", metavar="MODEL")]
 
 _PROFILE = "train.profile_steps=8"
+_TENSORBOARD = "train.tensorboard=true"
 
 
 @verb
-def run(call: Call, recipe: RecipePath, overrides: Overrides = None) -> Answer:
+def run(call: Call, recipe: RecipePath, overrides: Overrides = None, tensorboard: TensorBoard = False) -> Answer:
     """Do everything: data, training, baselines, evaluation, comparison, report."""
     from danlu.cli import answers
     from danlu.pipeline import Job
 
-    job = Job.load(recipe, overrides, call.workspace, call.progress)
+    words = [*(overrides or []), *([_TENSORBOARD] if tensorboard else [])]
+    job = Job.load(recipe, words, call.workspace, call.progress)
     return in_crew(job, lambda job: answers.ran(job.run()))
 
 
@@ -46,13 +49,15 @@ def train(
     call: Call,
     recipe: RecipePath,
     overrides: Overrides = None,
+    tensorboard: TensorBoard = False,
     profile: Annotated[bool, typer.Option("--profile", help="Record where the time of some steps goes.")] = False,
 ) -> Answer:
     """Train the recipe's model, from its last checkpoint if it was interrupted."""
     from danlu.cli import answers
     from danlu.pipeline import Job
 
-    words = [*(overrides or []), *([_PROFILE] if profile else [])]
+    watched = {_TENSORBOARD: tensorboard, _PROFILE: profile}
+    words = [*(overrides or []), *(word for word, asked in watched.items() if asked)]
     job = Job.load(recipe, words, call.workspace, call.progress)
     return in_crew(job, lambda job: answers.trained(next(iter(job.models().values()))))
 
@@ -131,11 +136,17 @@ def export(
 
 
 @verb
-def log(call: Call) -> Answer:
-    """List models, what they are called, and what was decided about them."""
-    from danlu.cli import answers
+def log(
+    call: Call,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Models, or runs by the beginning of their folder's name.", metavar="[NAME ...]"),
+    ] = None,
+) -> Answer:
+    """List models and runs, and what was decided about them; or compare the training curves of those named."""
+    from danlu.cli import answers, curves
 
-    return answers.logged(call.workspace)
+    return curves.overlaid(call.workspace, names) if names else answers.logged(call.workspace)
 
 
 @verb

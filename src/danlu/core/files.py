@@ -14,9 +14,10 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from danlu.core.errors import BusyError, CorruptError, DanluError
 
@@ -25,6 +26,7 @@ __all__ = [
     "digest_of",
     "explained",
     "fsync_folder",
+    "held",
     "lock",
     "publish",
     "read_json",
@@ -33,6 +35,9 @@ __all__ = [
     "write_atomic",
     "write_json",
 ]
+
+_MOMENT = 0.05
+"""Seconds after which a lock is tried once more: who looks whether it is held has it for an instant."""
 
 
 def canonical_json(value: Any) -> bytes:
@@ -172,20 +177,37 @@ def lock(path: Path, *, holder: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+")
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(file) and not _locked(file, after=_MOMENT):
             file.seek(0)
             owner = file.read().strip() or "unknown"
             raise BusyError(
                 f"another process ({owner}) is at work on {holder}",
                 where=str(path),
                 advice="wait for it to end, or stop it; a lock left by a dead process releases itself",
-            ) from None
+            )
         file.truncate(0)
         file.write(f"pid {os.getpid()}")
         file.flush()
         yield
+
+
+def held(path: Path) -> bool:
+    """Whether a process holds a file lock now; looking at it disturbs nobody who wants it."""
+    try:
+        with path.open("rb") as file:
+            return not _locked(file, how=fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return False
+
+
+def _locked(file: IO[Any], *, how: int = fcntl.LOCK_EX, after: float = 0) -> bool:
+    """Try once, after so many seconds, to get the lock of a file; whether it is ours now."""
+    time.sleep(after)
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 __all__ = ["Progress", "Silent"]
@@ -13,13 +14,14 @@ class Progress(Protocol):
     def stage(self, title: str) -> None:
         """A stage begins."""
 
-    def update(self, done: int, total: int | None, facts: str = "") -> None:
+    def update(self, done: int, total: int | None, what: str = "", facts: Mapping[str, float] | None = None) -> None:
         """So much of the stage is done.
 
         Args:
             done: Units done (records, steps, bytes).
             total: Units in all, where it is known.
-            facts: What there is to say of this moment ("loss 0.41 · valid F1 0.87").
+            what: What is being done, in a few words ("records", the name of a file).
+            facts: What there is to say of this moment, by name with its unit ("loss", "memory (MiB)").
         """
 
     def note(self, text: str) -> None:
@@ -32,7 +34,7 @@ class Silent:
     def stage(self, title: str) -> None:
         """Say nothing."""
 
-    def update(self, done: int, total: int | None, facts: str = "") -> None:
+    def update(self, done: int, total: int | None, what: str = "", facts: Mapping[str, float] | None = None) -> None:
         """Say nothing."""
 
     def note(self, text: str) -> None:

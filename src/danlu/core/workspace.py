@@ -6,6 +6,7 @@
 <root>/events/*.jsonl                      what happened
 <root>/samples/                            fetched samples
 <root>/tokens/                             what texts were cut into; may be deleted at any time
+<root>/curves/                             pages that compare training curves
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Workspace:
         self.events = self.root / "events"
         self.samples = self.root / "samples"
         self.tokens = self.root / "tokens"
+        self.curves = self.root / "curves"
         self.ledger = Ledger(self.root / "refs" / "ledger.jsonl")
 
     def create(

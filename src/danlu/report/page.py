@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from danlu._version import __version__
 from danlu.core.artifact import Artifact
 from danlu.core.config import leaves
 from danlu.report import terms, words
 from danlu.report.advice import advise, commands
+from danlu.report.curve_pictures import style_of
+from danlu.report.curves import Together
 from danlu.report.dropped import dropped_examples
 from danlu.report.facts import Facts
 from danlu.report.flow import funnel, length_histograms, similarity_histogram
@@ -24,7 +28,7 @@ from danlu.report.task import TASKS, TaskReport
 from danlu.report.thumbnails import pictures_by_class
 from danlu.report.words import Text, integer, markdown, t
 
-__all__ = ["data_page", "model_card", "report_page"]
+__all__ = ["curves_page", "data_page", "model_card", "report_page"]
 
 _EXAMPLES_OF_A_REASON = 3
 _PICTURES_OF_A_CLASS = 10
@@ -71,6 +75,19 @@ def data_page(dataset: Artifact) -> str:
         examples=dropped_examples(dropped, summary["dropped"], _EXAMPLES_OF_A_REASON, image_size),
         shown=shown,
         pictures=_data_pictures(summary),
+    )
+
+
+def curves_page(together: Together) -> str:
+    """Training curves over each other as one page."""
+    return _render(
+        "curves.html",
+        together=together,
+        views=together.views(),
+        differences=together.differences(),
+        style_of=style_of,
+        day=time.strftime("%Y-%m-%d %H:%M", time.localtime()),
+        version=__version__,
     )
 
 

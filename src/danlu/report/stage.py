@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from danlu.core.artifact import Artifact
-from danlu.core.files import digest_of, write_atomic
+from danlu.core.files import digest_of, explained, write_atomic
 from danlu.core.progress import Progress
 from danlu.core.workspace import Workspace
+from danlu.report.curves import Together
 from danlu.report.facts import Entry, gather
-from danlu.report.page import data_page, model_card, report_page
+from danlu.report.histories import find
+from danlu.report.page import curves_page, data_page, model_card, report_page
 
-__all__ = ["Entry", "write_data_card", "write_report"]
+__all__ = ["Entry", "write_curves", "write_data_card", "write_report"]
 
 
 def write_report(
@@ -81,3 +84,27 @@ def write_data_card(workspace: Workspace, dataset: Artifact, progress: Progress)
     with workspace.create("card", dataset.name, key=key, config={}, parents=parents) as draft:
         write_atomic(draft.folder / "card.html", data_page(dataset).encode())
     return draft.artifact
+
+
+def write_curves(workspace: Workspace, targets: Sequence[str]) -> tuple[Together, Path]:
+    """Write a page with the training curves of models and runs over each other.
+
+    Args:
+        workspace: Where they are, and where the page goes.
+        targets: Each as of :func:`danlu.report.histories.find`.
+
+    Returns:
+        What is on the page, and the page. It is no artifact: a run under way has another tomorrow.
+
+    Raises:
+        UsageError: Nothing is called that, or they cannot be compared.
+        DataError: There is no curve to show.
+        CorruptError: A model or a curve is damaged.
+    """
+    together = Together([find(workspace, target) for target in targets])
+    paths = [str(each.path.absolute()) for each in together.histories]
+    page = workspace.curves / f"{together.histories[0].label}-{digest_of(paths)[:12]}.html"
+    with explained(page):
+        page.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(page, curves_page(together).encode())
+    return together, page

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from danlu.report.words import t
 
-__all__ = ["FAMILIES", "PII", "PII_POLICIES", "PLACEHOLDERS", "REASONS", "SPLITS", "STEPS", "STREAMS", "VERDICTS"]
+__all__ = [
+    "FAMILIES",
+    "PII",
+    "PII_POLICIES",
+    "PLACEHOLDERS",
+    "REASONS",
+    "SPLITS",
+    "STATES",
+    "STEPS",
+    "STREAMS",
+    "VERDICTS",
+]
 
 SPLITS = {"train": t("train", "训练"), "valid": t("validation", "验证"), "test": t("test", "测试")}
 
@@ -99,6 +110,13 @@ FAMILIES = {
     "5-gram": t("interpolated counts of up to five characters in a row", "五个以内相邻字符的插值计数"),
     "translation-memory": t("the translation of the most similar known text", "最相似已知原文的译文"),
 }
+
+STATES = {
+    "finished": t("finished", "已完成"),
+    "under way": t("under way", "进行中"),
+    "stopped": t("stopped", "已停止"),
+}
+"""Of a training."""
 
 STREAMS = {
     "init": t("initial weights", "初始权重"),

@@ -5,6 +5,7 @@ runs/<name>-<key>/
   seeds.json       the run's secret seeds, readable by its owner only
   metrics.jsonl    one line a report; nothing in it depends on the clock, so the same run gives the same bytes
   timing.jsonl     what does depend on the clock
+  events.out.*     both for TensorBoard, where that was asked for
   checkpoints/step-00000120/
     model.safetensors, optimizer.safetensors, state.json, manifest.json (their digests)
 """
@@ -31,6 +32,7 @@ from danlu.model.weights import save_tensors
 from danlu.train.config import RunConfig
 from danlu.train.engine import Tensors
 from danlu.train.shards import load_shards, save_shards
+from danlu.train.tensorboard import EventFile
 from danlu.train.world import World
 
 __all__ = ["Restored", "Run", "State"]
@@ -75,7 +77,7 @@ class Run:
     Args:
         folder: The run's folder.
         progress: Told when a damaged checkpoint is passed over.
-        config: Which checkpoints are kept; None: as by default.
+        config: Which checkpoints are kept, and whether the curves are written for TensorBoard too; None: as by default.
         world: Who works on it together: the first one writes, and the others their shares of tensors.
     """
 
@@ -89,6 +91,7 @@ class Run:
         self.checkpoints = folder / "checkpoints"
         self.metrics = folder / "metrics.jsonl"
         self.timing = folder / "timing.jsonl"
+        self._events = EventFile(folder) if self._config.tensorboard and self._world.leads else None
 
     def save(self, tensors: Tensors, state: State) -> None:
         """Write a checkpoint of this moment, then drop those that are no longer needed.
@@ -170,6 +173,8 @@ class Run:
         with explained(self.folder), self.timing.open("a+b") as file:
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
+        if self._events:
+            self._events.rewrite(self.folder, state.step)
 
     def read(self, step: int) -> dict[str, dict[str, torch.Tensor]]:
         """The tensors of the checkpoint of a step.
@@ -201,6 +206,8 @@ class Run:
             return
         with explained(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(facts) + "\n")
+        if self._events:
+            self._events.add(facts)
 
     def _check(self, folder: Path) -> None:
         """Compare a checkpoint, and what it refers to, with their digests."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
@@ -26,6 +26,8 @@ class RunConfig(Config):
     """Whether to go on with the last interrupted run of this name although the recipe has changed since."""
     checkpoint_seconds: float = Field(60.0, ge=0)
     """Longest time between two checkpoints; one is also written before every evaluation."""
+    tensorboard: bool = False
+    """Whether the curves of training are also written as event files, which TensorBoard reads."""
     profile_steps: int = Field(0, ge=0)
     """Steps whose operations are recorded, for a trace and a table in the model's folder and in the report."""
     keep_last: int = Field(2, ge=1)
@@ -63,6 +65,11 @@ class TrainConfig(OptimizerConfig, RunConfig):
     """Whether the inside of a block is computed again in the backward pass, to save memory (Chen et al., 2016)."""
     compile_blocks: bool = False
     """Whether Transformer blocks are compiled (``torch.compile``)."""
+
+    def carried_out_as(self, how: RunConfig) -> Self:
+        """This config, and where it says nothing of its own of how it is carried out, what another says."""
+        said = {name: getattr(how, name) for name in RunConfig.model_fields if name not in self.model_fields_set}
+        return self.model_copy(update=said)
 
     def made(self) -> dict[str, Any]:
         """What decides what comes out: all but :class:`RunConfig`."""

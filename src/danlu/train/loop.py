@@ -21,6 +21,7 @@ from danlu.train.checkpoint import Run, State
 from danlu.train.engine import Engine, Training, require_finite
 from danlu.train.optimizer import learning_rate
 from danlu.train.profile import Profiler
+from danlu.train.watch import Watch, memory
 from danlu.train.world import World
 
 __all__ = ["Fitted", "fit"]
@@ -65,7 +66,7 @@ def fit(work: Training, run: Run, progress: Progress, world: World = World()) ->
     if state.step > feed.n_steps:
         what = f"the run is at step {state.step}, and would now end at step {feed.n_steps}"
         raise UsageError(what, where="train.epochs", advice="train longer, or leave train.resume out to begin anew")
-    clock = _Clock(run, state.step, feed.n_steps, progress)
+    clock = _Clock(run, state, feed.n_steps, progress)
     profiler = Profiler(run.folder, config.profile_steps if world.leads else 0)
     saved_at = -math.inf
     with Ahead(feed, engine.device) as ahead:
@@ -73,7 +74,7 @@ def fit(work: Training, run: Run, progress: Progress, world: World = World()) ->
             if state.step in feed.evaluate_after and state.evaluated < state.step:
                 run.save(engine.tensors(), state)
                 saved_at = time.monotonic()
-                scores = _evaluate(engine, work.evaluate, run, state, world)
+                scores = clock.watch.scores = _evaluate(engine, work.evaluate, run, state, world)
                 progress.note(
                     f"step {state.step}: " + " · ".join(f"{name} {value:.4f}" for name, value in scores.items())
                 )
@@ -90,7 +91,7 @@ def fit(work: Training, run: Run, progress: Progress, world: World = World()) ->
             loss, norm = engine.step(batch, state.step, rate)
             _count(state, loss, norm, rate, feed.n_steps, run)
             profiler.end(last=state.step == feed.n_steps)
-            clock.tick(state, batch, loss)
+            clock.tick(state, batch, loss, rate)
     clock.report(state)
     assert state.best_step is not None, "the last step is always evaluated"
     assert state.best_score is not None
@@ -129,31 +130,34 @@ def _count(state: State, loss: float, norm: float, rate: float, n_steps: int, ru
 class _Clock:
     """What depends on the time: kept apart from the curves, which must not."""
 
-    def __init__(self, run: Run, step: int, n_steps: int, progress: Progress) -> None:
+    def __init__(self, run: Run, state: State, n_steps: int, progress: Progress) -> None:
         self._run, self._n_steps, self._progress = run, n_steps, progress
         self._process = secrets.token_hex(8)  # a process number may come again
         self._seconds = 0.0
         self._started = self._told = time.monotonic()
         self._n_tokens = self._n_positions = 0
-        if step:
-            progress.note(f"resumed at step {step} of {n_steps}")
+        self.watch = Watch()
+        if state.step:
+            progress.note(f"resumed at step {state.step} of {n_steps}")
+        self.report(state)
 
     def start(self) -> None:
         """A step begins."""
         self._started = time.monotonic()
 
-    def tick(self, state: State, batch: Batch, loss: float) -> None:
+    def tick(self, state: State, batch: Batch, loss: float, rate: float) -> None:
         """A step has ended; every second or so, tell how fast it goes."""
         now = time.monotonic()
         self._seconds += now - self._started
         n_tokens, n_positions = batch.count()
         self._n_tokens += n_tokens
         self._n_positions += n_positions
+        self.watch.add(loss)
         if now - self._told < 1.0 and state.step < self._n_steps:
             return
         self._told = now
-        rate = self._n_tokens / self._seconds
-        self._progress.update(state.step, self._n_steps, f"loss {loss:.4f} · {rate:,.0f} tokens/s")
+        facts = self.watch.facts(state, rate, self._n_tokens / self._seconds)
+        self._progress.update(state.step, self._n_steps, facts=facts)
         self.report(state)
 
     def report(self, state: State) -> None:
@@ -161,7 +165,9 @@ class _Clock:
         self._run.report_timing(
             process=self._process,
             step=state.step,
+            time=round(time.time(), 3),
             seconds=round(self._seconds, 3),
             n_tokens=self._n_tokens,
             n_positions=self._n_positions,
+            **memory(),
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from dataclasses import dataclass, replace
 
@@ -20,8 +18,9 @@ from danlu.train.feed import PlannedFeed
 from danlu.train.optimizer import learning_rate
 from danlu.train.prepare import Material, Prepared, Score, Sources, TrainingSpec
 from danlu.train.tasks import TRAINING
+from danlu.train.watch import peak_memory
 
-__all__ = ["Plan", "peak_memory", "plan_training"]
+__all__ = ["Plan", "plan_training"]
 
 _PROBES = 6
 """Batches that are measured: from the smallest to the largest."""
@@ -91,12 +90,6 @@ def plan_training(
         memory_bytes=peak_memory(),
         seconds=sum(seconds for seconds, _ in costs),
     )
-
-
-def peak_memory() -> int:
-    """The most memory that this process has had resident, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _cost(prepared: Prepared) -> tuple[float, float]:

@@ -23,13 +23,15 @@ from danlu.data.token_store import TokenStore
 from danlu.train import pretrain
 from danlu.train.adapt import fold_adapters
 from danlu.train.checkpoint import Run
+from danlu.train.config import RunConfig
 from danlu.train.engine import Engine
 from danlu.train.examples import write_model
 from danlu.train.loop import fit
-from danlu.train.plan import peak_memory
 from danlu.train.prepare import Material, Prepared, Score, Sources, TrainingSpec
 from danlu.train.profile import TABLE, TRACE
 from danlu.train.tasks import TRAINING, read_spec
+from danlu.train.tensorboard import EventFile
+from danlu.train.watch import peak_memory
 from danlu.train.work import Work
 from danlu.train.world import World
 
@@ -133,7 +135,7 @@ def train_model(
         write_model(folder, prepared.answerer, (spec.task, family), dataset, facts)
 
     work = Work("model", name, spec.made() | {"family": family}, parents)
-    return _carry_out(workspace, work, order, write, spec.train.resume, progress)
+    return _carry_out(workspace, work, order, write, spec.train, progress)
 
 
 def pretrain_model(
@@ -167,7 +169,7 @@ def pretrain_model(
     parents = {"dataset": dataset.digest} | sources.parents
     assert spec.pretrain is not None
     work = Work("pretrained", name, config, parents)
-    return _carry_out(workspace, work, order, write, spec.pretrain.resume, progress)
+    return _carry_out(workspace, work, order, write, spec.pretrain, progress)
 
 
 def _carry_out(
@@ -175,21 +177,23 @@ def _carry_out(
     work: Work,
     order: Callable[[Path], _Order],
     write: Callable[[Path, Prepared, dict[str, Any]], None],
-    resume: bool,
+    how: RunConfig,
     progress: Progress,
 ) -> Artifact:
     """Run the loop in the run's folder, from where it stopped; then write the artifact and drop the checkpoints."""
     if found := workspace.with_key(work.kind, work.key):
         progress.note(f"{found.path.name} is there already")
+        if how.tensorboard:
+            EventFile(work.folder(workspace.runs)).rewrite(found.path)
         return found
-    work = work.taken_up(workspace.runs, resume, progress)
+    work = work.taken_up(workspace.runs, how.resume, progress)
     folder = work.folder(workspace.runs)
     with lock(folder / "lock", holder=f"the run {folder.name}"):
         ordered = order(folder)
         prepared = ordered.prepared()
         commitments = prepared.seeds.commitments()
-        _begin(folder, work, commitments, progress)
         n_parameters = prepared.module.n_parameters()
+        _begin(folder, work, {"n_parameters": n_parameters, "n_steps": prepared.feed.n_steps}, commitments, progress)
         n_trained = prepared.module.n_trained()
         of_them = "" if n_trained == n_parameters else f", {n_trained:,} of them trained"
         progress.note(f"{n_parameters:,} parameters{of_them} · {prepared.feed.n_steps:,} steps")
@@ -211,7 +215,8 @@ def _carry_out(
             work.kind, work.name, key=work.key, config=config, parents=work.parents, commitments=commitments
         ) as draft:
             write(draft.folder, prepared, {**facts, "n_parameters": n_parameters})
-            for path in (run.metrics, *(folder / name for name in (TRACE, TABLE) if (folder / name).exists())):
+            recorded = [folder / name for name in (TRACE, TABLE) if (folder / name).exists()]
+            for path in (run.metrics, run.timing, *recorded):
                 shutil.copyfile(path, draft.folder / path.name)
         shutil.rmtree(run.checkpoints)
     return draft.artifact
@@ -231,12 +236,12 @@ def attend(score: Score) -> None:
         fit(prepared, Run(ordered.material.folder, Silent(), prepared.config, world), Silent(), world)
 
 
-def _begin(folder: Path, work: Work, commitments: dict[str, str], progress: Progress) -> None:
+def _begin(folder: Path, work: Work, size: dict[str, int], commitments: dict[str, str], progress: Progress) -> None:
     """Write what the run is and its commitments before step 0; on a later start, take up its number of threads."""
     path = folder / "run.json"
     if not path.exists():
         facts = {**asdict(work), "key": work.key, "commitments": commitments}
-        write_json(path, {**facts, "n_threads": torch.get_num_threads(), "n_processes": World.now().size})
+        write_json(path, {**facts, **size, "n_threads": torch.get_num_threads(), "n_processes": World.now().size})
     begun = read_json(path)
     n_processes, n_threads = int(begun["n_processes"]), int(begun["n_threads"])
     if n_processes != World.now().size:

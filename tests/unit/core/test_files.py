@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import random
 import signal
@@ -18,11 +19,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from danlu.core import files
 from danlu.core.errors import BusyError, CorruptError, DanluError
 from danlu.core.files import (
     canonical_json,
     digest_of,
     explained,
+    held,
     lock,
     publish,
     read_json,
@@ -400,6 +403,27 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     with pytest.raises(BusyError, match=f"pid {holder.pid}"), lock(path, holder="it"):
         pass
     kill(holder)
+    with lock(path, holder="it"):
+        assert path.read_text() == f"pid {os.getpid()}"
+
+
+def test_whether_a_lock_is_held_can_be_seen(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert not held(path)
+    assert not path.exists(), "looking leaves nothing behind"
+    holder = start(HOLD_LOCK, path)
+    assert await_word(holder) == "held"
+    assert held(path)
+    kill(holder)
+    assert not held(path)
+
+
+def test_somebody_who_looks_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    looking = path.open("rb")
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: seconds and looking.close())
     with lock(path, holder="it"):
         assert path.read_text() == f"pid {os.getpid()}"
 

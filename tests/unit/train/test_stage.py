@@ -45,6 +45,9 @@ def test_a_model_says_where_it_came_from(world):
     (run,) = world.workspace.runs.glob("tiny-model-*")
     assert json.loads((run / "run.json").read_text())["commitments"] == model.manifest["commitments"]
     assert (run / "seeds.json").stat().st_mode & 0o777 == 0o600
+    begun, facts = json.loads((run / "run.json").read_text()), model.json("training.json")
+    assert (begun["n_parameters"], begun["n_steps"]) == (facts["n_parameters"], facts["n_steps"])
+    assert (model.path / "timing.jsonl").read_bytes() == (run / "timing.jsonl").read_bytes()
     assert not (run / "checkpoints").exists()
     facts = model.json("training.json")
     lines = [json.loads(line) for line in (model.path / "metrics.jsonl").read_text().splitlines()]
