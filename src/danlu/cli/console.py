@@ -51,7 +51,6 @@ class Panel:
         self._live = Live(self._bar, console=console, transient=True, refresh_per_second=8)
 
     def __enter__(self) -> Panel:
-        self._live.start()
         return self
 
     def __exit__(
@@ -61,6 +60,7 @@ class Panel:
 
     def stage(self, title: str) -> None:
         """A stage begins: its title stays on the screen."""
+        self._live.start()  # not before: a command that only starts others leaves the screen to them
         self._pace, self._curve = Pace(), Sparkline()
         self._bar.reset(self._task, total=None, description="", visible=False, left="", what="")
         self._live.update(self._bar)
