@@ -10,6 +10,7 @@ from torch import nn
 from danlu.core.batch import NOT_PREDICTED, Batch
 from danlu.core.errors import UsageError
 from danlu.core.progress import Silent
+from danlu.model.layers.block import Block
 from danlu.train.average import Average
 from danlu.train.checkpoint import Run
 from danlu.train.engine import Engine, Training
@@ -206,3 +207,13 @@ def test_checkpoints_are_kept_as_asked(tmp_path):
     kept = {int(path.name.removeprefix("step-")) for path in run.checkpoints.glob("step-*")}
     n = fitted.n_steps
     assert kept == {step for step in range(n + 1) if step % 4 == 0} | {fitted.best_step, n}
+
+
+def test_compiled_blocks_train_the_same(prepared, monkeypatch):
+    """By the backend that only traces: what a compiler makes of it is torch's, and needs one on the machine."""
+    monkeypatch.setattr(Block, "compile", lambda block: nn.Module.compile(block, backend="eager"))
+    plain, compiled = (prepared("language-modelling", compile_blocks=each) for each in (False, True))
+    expected = losses(plain)
+    assert losses(compiled) == pytest.approx(expected, abs=2e-6)
+    blocks = [module for module in compiled.module.modules() if isinstance(module, Block)]
+    assert all(block._compiled_call_impl is not None for block in blocks)
