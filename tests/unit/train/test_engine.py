@@ -209,11 +209,16 @@ def test_checkpoints_are_kept_as_asked(tmp_path):
     assert kept == {step for step in range(n + 1) if step % 4 == 0} | {fitted.best_step, n}
 
 
+# Torch itself looks at the gradient of what a block is given.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_compiled_blocks_train_the_same(prepared, monkeypatch):
     """By the backend that only traces: what a compiler makes of it is torch's, and needs one on the machine."""
     monkeypatch.setattr(Block, "compile", lambda block: nn.Module.compile(block, backend="eager"))
     plain, compiled = (prepared("language-modelling", compile_blocks=each) for each in (False, True))
     expected = losses(plain)
-    assert losses(compiled) == pytest.approx(expected, abs=2e-6)
+    try:
+        assert losses(compiled) == pytest.approx(expected, abs=2e-6)
+    finally:
+        torch._dynamo.reset()
     blocks = [module for module in compiled.module.modules() if isinstance(module, Block)]
     assert all(block._compiled_call_impl is not None for block in blocks)
