@@ -59,6 +59,11 @@ def test_the_whole_life_cycle(danlu, recipe):
     assert f"tiny@{alias}" in [name for model in log["models"] for name in model["aliases"]]
     assert [entry["alias"] for entry in log["ledger"] if entry["name"] == "tiny"].count("latest") == 1
     assert danlu("log").code == 0
+    assert danlu("log", "--json").json["runs"] == []
+    curves = danlu("log", "tiny-bert", "tiny-gru", "--json").json
+    assert Path(curves["page"]).read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert [run["step"] for run in curves["runs"]] == [run["n_steps"] for run in curves["runs"]]
+    assert curves["differences"]["model.family"] == ["bert", "gru"]
 
     by_word = danlu("predict", f"tiny@{alias}", "好棒赞喜", "差烂坏假", "--json").json
     by_line = danlu("predict", found["model"], "--json", stdin="好棒赞喜\n差烂坏假\r\n".encode()).json
@@ -144,6 +149,11 @@ def test_plan_data_and_train_say_what_they_did(danlu, recipe):
     assert trained["n_tokens"] + trained["pretraining"]["n_tokens"] == plan["n_tokens"]
     for words in (["data", recipe], ["plan", recipe], ["train", recipe, "ensemble=[]"]):
         assert danlu(*words).code == 0
+    runs = danlu.workspace / "runs"
+    assert not list(runs.glob("*/events*"))
+    watched = danlu("train", recipe, "ensemble=[]", "--tensorboard")
+    assert f"tensorboard --logdir {runs}" in watched.err
+    assert len(list(runs.glob("*/events.out.tfevents.*"))) == 1 + 1, "the model's and the pre-trained one's"
 
 
 def test_every_value_of_a_recipe_has_an_origin(danlu, recipe):

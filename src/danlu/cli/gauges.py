@@ -7,6 +7,8 @@ import math
 __all__ = ["Pace", "Sparkline", "clock", "written"]
 
 _BARS = "▁▂▃▄▅▆▇█"
+_PLUNGE = 8
+"""One in so many columns is at the beginning, where a loss falls from far above all that comes later."""
 
 
 class Pace:
@@ -61,12 +63,17 @@ class Sparkline:
         self._columns.append((value, 1))
 
     def __str__(self) -> str:
-        """The curve, its lowest and its highest value; nothing where it has no shape yet."""
+        """The curve, its lowest and its highest value; nothing where it has no shape yet.
+
+        Where many columns are there the first few are as tall as those after them, above which they may well be.
+        """
         means = [total / n for total, n in self._columns]
-        low, high = min(means, default=0.0), max(means, default=0.0)
+        settled = means[len(means) // _PLUNGE :]
+        low, high = min(settled, default=0.0), max(settled, default=0.0)
         if len(means) < 2 or not low < high:
             return ""
-        bars = "".join(_BARS[round((mean - low) / (high - low) * (len(_BARS) - 1))] for mean in means)
+        shares = (min(1.0, max(0.0, (mean - low) / (high - low))) for mean in means)
+        bars = "".join(_BARS[round(share * (len(_BARS) - 1))] for share in shares)
         return f"{bars} {written(low)} to {written(high)}"
 
 

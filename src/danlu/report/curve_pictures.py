@@ -104,7 +104,7 @@ def overlaid(lines: Sequence[Line], axis: Axis, write: Write, label: Text, *, fa
         falls: Whether heights are losses, whose axis is logarithmic where they fall far.
     """
     left, top, bottom = 46.0, 12.0, _HEIGHT - 26.0
-    room = 30 + 6.0 * max(min(16, n_columns(each.name)) for each in lines)
+    room = 30 + 7.0 * max(min(16, n_columns(each.name)) for each in lines)
     right = _WIDTH - room
     low, high = _range([each.faint or each.points for each in lines])
     steep = falls and low > 0 and high > _STEEP * low

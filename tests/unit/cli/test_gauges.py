@@ -30,13 +30,27 @@ def test_a_curve_falls_as_its_values_do_and_keeps_its_width():
     assert str(curve) == ""
     curve.add(1.0)
     assert str(curve) == "█▁ 1.000 to 3.000"
-    for _ in range(500):
-        curve.add(1.0)
+    for step in range(500):
+        curve.add(1.0 - step / 1000)
         bars = str(curve).split()[0]
         assert len(bars) <= 8
-        assert bars[0] == "█"
-        assert set(bars[1:]) == {"▁"}
-    assert str(curve).endswith(" 1.000 to 1.031")  # 3 and 63 ones in a column
+        assert (bars[0], bars[-1]) == ("█", "▁")
+        assert list(bars) == sorted(bars, reverse=True)
+    assert len(bars) == 8
+
+
+def test_a_column_is_the_mean_of_its_values():
+    curve = Sparkline(2)
+    for value in (4.0, 0.0, 1.0, 0.0, 7.0):
+        curve.add(value)
+    assert str(curve) == "▁█ 1.250 to 7.000"  # of the first four, and the last
+
+
+def test_the_plunge_at_the_beginning_does_not_flatten_the_rest():
+    curve = Sparkline(16)
+    for value in (50.0, 30.0, 3.0, 2.9, 2.8, 2.7, 2.6, 2.5, 2.4, 2.3, 2.2, 2.1, 2.0, 1.9, 1.8, 1.7):
+        curve.add(value)
+    assert str(curve) == "███▇▇▆▆▅▅▄▄▃▃▂▂▁ 1.700 to 3.000"
 
 
 def test_a_curve_that_is_level_has_no_shape():
