@@ -26,7 +26,8 @@ from danlu.pipeline import Job
 from danlu.train.examples import load_examples
 from danlu.train.loop import take_step
 from danlu.train.optimizer import make_optimizer
-from danlu.train.prepare import TrainingSpec, prepare_training
+from danlu.train.prepare import Material, TrainingSpec
+from danlu.train.tasks import TRAINING
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "reviews.yaml"
 
@@ -39,11 +40,17 @@ def main() -> None:
     job = Job.load(RECIPE, ["seed=1"], Workspace(given.workspace), LinePrinter())
     dataset, recipe = job.dataset, job.recipe
     spec = TrainingSpec(
-        model=recipe.model, tokenizer=recipe.tokenizer, pretrain=recipe.pretrain, train=recipe.train, seed=recipe.seed
+        task=recipe.task,
+        model=recipe.model,
+        tokenizer=recipe.tokenizer,
+        pretrain=recipe.pretrain,
+        train=recipe.train,
+        seed=recipe.seed,
     )
-    prepared = prepare_training(dataset, spec, None, None, validation_scores)
+    material = Material(dataset=dataset, spec=spec, folder=None, start=None, score=validation_scores)
+    prepared = TRAINING[spec.task].prepare(material)
     train = load_examples(dataset, "train", class_names(dataset))
-    tokens = encode(prepared.tokenizer, train.texts, recipe.model.max_len)
+    tokens = encode(prepared.answerer.tokenizer, train.texts, recipe.model.max_len)
     n_steps = prepared.feed.n_steps // recipe.train.epochs
     ways = {
         "by length": [prepared.feed.rows(step) for step in range(n_steps)],
