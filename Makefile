@@ -43,3 +43,6 @@ bench: setup
 	$(BIN)/python bench/mnist.py
 	$(BIN)/python bench/against_trainer.py poetry
 	$(BIN)/python bench/against_trainer.py translate
+	$(BIN)/python bench/training.py gpt
+	$(BIN)/python bench/training.py classify
+	$(BIN)/python bench/training.py quality
