@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import nn
 
 from danlu.core.batch import Batch
-from danlu.core.errors import DanluError
+from danlu.core.errors import DivergedError
 from danlu.core.progress import Progress
 from danlu.core.seeds import Seeds
 from danlu.model.base import Model
@@ -121,7 +121,8 @@ def fit(work: Training, run: Run, progress: Progress) -> Fitted:
         progress: Told of every step.
 
     Raises:
-        DanluError: The loss or a gradient is not finite (the step is not taken), or a checkpoint cannot be written.
+        DivergedError: The loss or a gradient is not finite; the step is not taken.
+        DanluError: A checkpoint cannot be written.
     """
     model, feed, config = work.module, work.feed, work.config
     optimizer = make_optimizer(model, config)
@@ -162,7 +163,7 @@ def take_step(
         The loss, and the norm of the gradients before clipping.
 
     Raises:
-        DanluError: One of the two is not finite; the step is not taken.
+        DivergedError: One of the two is not finite; the step is not taken.
     """
     work.module.train()
     for group in optimizer.param_groups:
@@ -181,7 +182,7 @@ def take_step(
 
 def _require_finite(what: str, value: float, moment: str) -> None:
     if not math.isfinite(value):
-        raise DanluError(
+        raise DivergedError(
             f"the {what} is {value} {moment}",
             where="training",
             advice="lower train.learning_rate or train.clip_norm, or look for broken records (danlu data)",
