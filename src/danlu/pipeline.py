@@ -95,6 +95,10 @@ class Job:
         recipe = self.recipe
         return build_dataset(self.workspace, recipe.name, recipe.data, self.loaded.base, self.progress)
 
+    def work(self, loaded: Loaded) -> tuple[TrainingSpec, Sources]:
+        """What training the model of a recipe is, and what it is made from besides the dataset."""
+        return _spec(loaded.recipe), self._sources(loaded)
+
     def _sources(self, loaded: Loaded) -> Sources:
         """What a recipe's own model is made from besides the dataset."""
         pretrain = loaded.recipe.pretrain

@@ -16,6 +16,7 @@ VERBS = {
     "data": ["recipe", "overrides"],
     "train": ["recipe", "overrides"],
     "plan": ["recipe", "overrides"],
+    "tune": ["recipe", "overrides"],
     "eval": ["model", "overrides"],
     "compare": ["models"],
     "predict": ["model", "texts", "--decode"],
