@@ -100,6 +100,10 @@ class Job:
         recipe = self.recipe
         return build_dataset(self.workspace, recipe.name, recipe.data, self.loaded.base, self.progress)
 
+    def work(self, loaded: Loaded) -> tuple[TrainingSpec, Sources]:
+        """What training the model of a recipe is, and what it is made from besides the dataset."""
+        return _spec(loaded.recipe, self.recipe.train), self._sources(loaded)
+
     def _sources(self, loaded: Loaded) -> Sources:
         """What a recipe's own model is made from besides the dataset."""
         pretrain = loaded.recipe.pretrain
@@ -115,7 +119,7 @@ class Job:
 
     def plan(self) -> Plan:
         """What training the recipe's model will cost."""
-        spec, sources = _spec(self.recipe, self.recipe.train), self._sources(self.loaded)
+        spec, sources = self.work(self.loaded)
         return plan_training(self.workspace, self.dataset, spec, sources, validation_scores, self.progress)
 
     def models(self) -> dict[str, Artifact]:

@@ -25,11 +25,13 @@ from danlu.train.config import TrainConfig
 from danlu.train.prepare import Start
 from danlu.train.pretrain import PretrainConfig
 from danlu.train.tasks import TRAINING
+from danlu.tune.config import TuneConfig
+from danlu.tune.space import check_keys
 
-__all__ = ["Loaded", "Recipe", "json_schema", "load", "schema"]
+__all__ = ["Loaded", "Recipe", "json_schema", "load", "over", "schema"]
 
 
-_OWN_SECTIONS = ("model", "pretrain", "train", "variants")
+_OWN_SECTIONS = ("model", "pretrain", "train", "variants", "tune")
 """What is said of the recipe's own model, and not of others that are trained beside it."""
 _OF_VARIANTS = ("model", "tokenizer", "pretrain", "train")
 """What a variant may say otherwise: it is compared on the same data."""
@@ -63,6 +65,8 @@ class Recipe(Config):
     """Other models whose answers are combined with the model's; their weights are fitted on the validation split."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """How it is judged."""
+    tune: TuneConfig = TuneConfig()
+    """How better values for the model are searched for."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +75,14 @@ class Loaded:
 
     Attributes:
         resolved: The recipe and the origin of every value.
-        base: The folder that relative paths in it start from.
+        path: The YAML file.
         layers: What was said, in order.
         start: The checkpoint that the recipe's model starts from; None starts from drawn weights.
         variants: The recipe with each variant's own values.
     """
 
     resolved: Resolved[Recipe]
-    base: Path
+    path: Path
     layers: tuple[Layer, ...]
     start: Start | None
     variants: Mapping[str, Loaded]
@@ -87,6 +91,11 @@ class Loaded:
     def recipe(self) -> Recipe:
         """The recipe itself."""
         return self.resolved.config
+
+    @property
+    def base(self) -> Path:
+        """The folder that relative paths in it start from."""
+        return self.path.absolute().parent
 
     def with_family(self, family: str) -> Recipe:
         """The same recipe for another family at the same size: what a baseline is trained with.
@@ -136,7 +145,13 @@ def load(path: Path, overrides: Sequence[str] = (), workspace: Workspace | None 
     }
     loaded = replace(loaded, variants=variants)
     _check_labels(loaded.recipe)
+    check_keys(loaded.recipe.tune.space, loaded.recipe.plain(), loaded.resolved.origins)
     return loaded
+
+
+def over(loaded: Loaded, words: Sequence[str], workspace: Workspace) -> Loaded:
+    """A recipe as if more ``key=value`` words had stood on its command line; errors as of :func:`load`."""
+    return _resolved((*loaded.layers, read_overrides(words)), loaded.path, workspace)
 
 
 def _variant(name: str, values: Mapping[str, Any]) -> Layer:
@@ -173,7 +188,7 @@ def _resolved(layers: tuple[Layer, ...], path: Path, workspace: Workspace) -> Lo
         raise UsageError(what, where="pretrain.epochs", advice="set pretrain.epochs=0")
     if start is not None:
         _check_unchanged(read.values["model"], resolved.config.model.plain(), path)
-    return Loaded(resolved, base, layers, start, {})
+    return Loaded(resolved, path, layers, start, {})
 
 
 def _read(start: Start, task: Task, wanted: str) -> Layer:

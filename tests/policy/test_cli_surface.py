@@ -16,6 +16,7 @@ VERBS = {
     "data": ["recipe", "overrides"],
     "train": ["recipe", "overrides", "--tensorboard", "--profile"],
     "plan": ["recipe", "overrides"],
+    "tune": ["recipe", "overrides"],
     "eval": ["model", "overrides"],
     "compare": ["models"],
     "predict": ["model", "texts", "--decode"],

@@ -38,6 +38,7 @@ __all__ = [
     "ran",
     "schema",
     "trained",
+    "tuned",
 ]
 
 _METRICS = {
@@ -126,6 +127,30 @@ def trained(model: Artifact) -> Answer:
     score = _score(facts)
     text = f"model       {model.path}\nvalid score {score}\ntook        {facts['seconds']:.1f} s"
     return Answer({"model": str(model.path), "digest": model.digest, **facts}, text)
+
+
+def tuned(tuning: Artifact, recipe: Path, overrides: Sequence[str]) -> Answer:
+    """A search: the best values beside the recipe's own, and what to type to use them."""
+    facts, page = tuning.json("trials.json"), tuning.path / "tune.html"
+    best, own, counts = facts["best"], facts["own"], facts["counts"]
+    as_own = next((trial for trial in facts["trials"] if trial["number"] == own["trial"]), None)
+    table = _table("key", "best", "the recipe's own")
+    for key, value in best["values"].items():
+        table.add_row(key, str(value), str(own["values"][key]))
+    own_score = None if as_own is None else as_own["score"]
+    table.add_row("valid score", f"{best['score']:.4f}", "not tried" if own_score is None else f"{own_score:.4f}")
+    words = [str(recipe), *(word for word in overrides if not word.startswith("tune.")), *facts["words"]]
+    command = shlex.join(["danlu", "train", *words])
+    other = [f"{key} was {a} in a trial and is {b} in the recipe" for key, (a, b) in facts["length"].items()]
+    after = (
+        f"\n{len(facts['trials'])} trials: {counts['complete']} complete, {counts['pruned']} pruned, "
+        f"{counts['failed']} failed; trial {best['trial']} is the best\n"
+        "The best of many scores on one validation split is optimistic. The test split had no part in the search:\n"
+        "danlu run with these values tells what they are worth.\n"
+        + "".join(f"{line}: for another length other values may be best.\n" for line in other)
+        + f"\nsearch page {page}\nuse it      {command}"
+    )
+    return Answer({"tuning": str(tuning.path), "page": str(page), "command": command, **facts}, Group(table, after))
 
 
 def planned(plan: Plan) -> Answer:

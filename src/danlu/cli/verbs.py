@@ -72,6 +72,17 @@ def plan(call: Call, recipe: RecipePath, overrides: Overrides = None) -> Answer:
 
 
 @verb
+def tune(call: Call, recipe: RecipePath, overrides: Overrides = None) -> Answer:
+    """Search for values of the recipe with which its model does better on the validation split."""
+    from danlu.cli import answers
+    from danlu.pipeline import Job
+    from danlu.tuning import tune as search
+
+    found = search(Job.load(recipe, overrides, call.workspace, call.progress))
+    return answers.tuned(found, recipe, overrides or [])
+
+
+@verb
 def eval_(call: Call, model: Model, overrides: Overrides = None) -> Answer:
     """Judge a model on the test split that it was never trained on."""
     from danlu.cli import answers

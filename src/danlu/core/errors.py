@@ -7,6 +7,7 @@ of ours and keeps its traceback.
     ├── UsageError        exit 2   the command, the recipe or a path is wrong
     ├── DataError         exit 1   the data cannot be used as it is
     ├── CorruptError      exit 1   a file on disk is not what its digest says
+    ├── DivergedError     exit 1   a training came to numbers that are not finite
     ├── BusyError         exit 1   another process holds it
     └── RefusedError      exit 3   a gate says no
 """
@@ -16,7 +17,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["BusyError", "CorruptError", "DanluError", "DataError", "RefusedError", "UsageError", "nearest"]
+__all__ = [
+    "BusyError",
+    "CorruptError",
+    "DanluError",
+    "DataError",
+    "DivergedError",
+    "RefusedError",
+    "UsageError",
+    "nearest",
+]
 
 
 class DanluError(Exception):
@@ -57,6 +67,10 @@ class DataError(DanluError):
 
 class CorruptError(DanluError):
     """A file on disk is not what its digest says."""
+
+
+class DivergedError(DanluError):
+    """A training came to numbers that are not finite."""
 
 
 class BusyError(DanluError):

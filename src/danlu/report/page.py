@@ -28,7 +28,7 @@ from danlu.report.task import TASKS, TaskReport
 from danlu.report.thumbnails import pictures_by_class
 from danlu.report.words import Text, integer, markdown, t
 
-__all__ = ["curves_page", "data_page", "model_card", "report_page"]
+__all__ = ["curves_page", "data_page", "model_card", "render", "report_page"]
 
 _EXAMPLES_OF_A_REASON = 3
 _PICTURES_OF_A_CLASS = 10
@@ -39,7 +39,7 @@ _LONGEST_SHOWN = 360
 def report_page(facts: Facts) -> str:
     """The report as one page."""
     task: TaskReport = TASKS[facts.task]
-    return _render(
+    return render(
         task.page,
         **_told(facts, task),
         commands=commands(facts, task),
@@ -53,9 +53,9 @@ def model_card(facts: Facts) -> str:
     """The model card as Markdown, in English and then in Chinese."""
     task: TaskReport = TASKS[facts.task]
     told = {**_told(facts, task), "reasons": _reasons(facts.summary["dropped"])}
-    english = _render(task.card, **told, say=lambda text: markdown(text.en))
-    chinese = _render(task.card, **told, say=lambda text: markdown(text.zh))
-    return _render("cards.md", facts=facts, english=english, chinese=chinese)
+    english = render(task.card, **told, say=lambda text: markdown(text.en))
+    chinese = render(task.card, **told, say=lambda text: markdown(text.zh))
+    return render("cards.md", facts=facts, english=english, chinese=chinese)
 
 
 def data_page(dataset: Artifact) -> str:
@@ -66,7 +66,7 @@ def data_page(dataset: Artifact) -> str:
     shown = {}
     if image_size and train["labels"]:
         shown = pictures_by_class(dataset.path / "train.parquet", train["labels"], image_size, _PICTURES_OF_A_CLASS)
-    return _render(
+    return render(
         "data.html",
         dataset=dataset,
         summary=summary,
@@ -80,7 +80,7 @@ def data_page(dataset: Artifact) -> str:
 
 def curves_page(together: Together) -> str:
     """Training curves over each other as one page."""
-    return _render(
+    return render(
         "curves.html",
         together=together,
         views=together.views(),
@@ -115,7 +115,8 @@ def _reasons(dropped: Mapping[str, int]) -> Text:
     return Text(Markup("; ").join(text.en for text in listed), Markup("；").join(text.zh for text in listed))
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
+    """A template, filled."""
     return str(_environment().get_template(template).render(values))
 
 

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from danlu.core.artifact import Artifact
-from danlu.core.files import digest_of, explained, write_atomic
+from danlu.core.files import digest_of, explained, write_atomic, write_json
 from danlu.core.progress import Progress
 from danlu.core.workspace import Workspace
 from danlu.report.curves import Together
 from danlu.report.facts import Entry, gather
 from danlu.report.histories import find
 from danlu.report.page import curves_page, data_page, model_card, report_page
+from danlu.report.tuning import tuning_page
 
-__all__ = ["Entry", "write_curves", "write_data_card", "write_report"]
+__all__ = ["Entry", "write_curves", "write_data_card", "write_report", "write_tuning"]
 
 
 def write_report(
@@ -108,3 +109,35 @@ def write_curves(workspace: Workspace, targets: Sequence[str]) -> tuple[Together
         page.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(page, curves_page(together).encode())
     return together, page
+
+
+def write_tuning(
+    workspace: Workspace,
+    facts: Mapping[str, Any],
+    *,
+    key: str,
+    config: Mapping[str, Any],
+    parents: Mapping[str, str],
+    commitments: Mapping[str, str],
+    progress: Progress,
+) -> Artifact:
+    """Write what came of a search.
+
+    Args:
+        workspace: Where the artifact goes.
+        facts: Its trials and the best of them; see :class:`danlu.tuning.Tuning`.
+        key: Digest of what went into the search.
+        config: What went into it.
+        parents: role -> digest of each artifact that it was made from.
+        commitments: Those of the search's seeds.
+        progress: Told that it begins.
+
+    Returns:
+        An artifact of kind ``tuning`` with ``trials.json`` and ``tune.html``. The same inputs give the same bytes.
+    """
+    progress.stage("search page")
+    name = str(facts["name"])
+    with workspace.create("tuning", name, key=key, config=config, parents=parents, commitments=commitments) as draft:
+        write_json(draft.folder / "trials.json", facts)
+        write_atomic(draft.folder / "tune.html", tuning_page(facts, parents, commitments).encode())
+    return draft.artifact

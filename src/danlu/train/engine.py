@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from danlu.core.batch import Batch
-from danlu.core.errors import DanluError, UsageError
+from danlu.core.errors import DivergedError, UsageError
 from danlu.core.seeds import Seeds
 from danlu.model.base import Model
 from danlu.model.layers.block import Block
@@ -111,7 +111,7 @@ class Engine:
             The loss, and the norm of the gradients before clipping.
 
         Raises:
-            DanluError: One of the two is not finite; the step is not taken.
+            DivergedError: One of the two is not finite; the step is not taken.
         """
         self.model.train()
         for group in self.optimizer.param_groups:
@@ -221,9 +221,9 @@ def _blocks(model: nn.Module, config: TrainConfig) -> list[Block]:
 
 
 def require_finite(what: str, value: float, moment: str) -> None:
-    """Raise a DanluError unless a value is finite."""
+    """Raise a DivergedError unless a value is finite."""
     if not math.isfinite(value):
-        raise DanluError(
+        raise DivergedError(
             f"the {what} is {value} {moment}",
             where="training",
             advice="lower train.learning_rate or train.clip_norm, or look for broken records (danlu data)",

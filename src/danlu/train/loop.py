@@ -59,7 +59,8 @@ def fit(work: Training, run: Run, progress: Progress, world: World = World()) ->
         world: Who trains together; each calls this with the same work.
 
     Raises:
-        DanluError: The loss or a gradient is not finite (the step is not taken), or a checkpoint cannot be written.
+        DivergedError: The loss or a gradient is not finite; the step is not taken.
+        DanluError: A checkpoint cannot be written.
     """
     engine, feed, config = Engine(work, world), work.feed, work.config
     state = run.restore(engine)

@@ -1,0 +1,1 @@
+"""Searching for values of a recipe with which its model does better on the validation split."""
