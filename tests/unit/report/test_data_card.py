@@ -37,6 +37,7 @@ def test_the_data_card_says_what_the_summary_says(run_of: Callable[..., Any], ta
         assert f"{split['n']:,}" in html
     assert {step["step"] for step in summary["steps"]} <= set(STEPS)
     assert set(summary["dropped"]) <= set(REASONS)
+    assert "All steps took" in html
 
 
 def test_examples_of_what_was_dropped_are_shown(run_of: Callable[..., Any]) -> None:
@@ -87,6 +88,7 @@ def test_a_leak_is_told(run_of: Callable[..., Any]) -> None:
         html = (write_data_card(run.workspace, draft.artifact, Silent()).path / "card.html").read_text(encoding="utf-8")
         assert said in html
         assert "There is a leak" in html
+        assert "All steps took" not in html, "and nobody knows how long it took"
 
 
 def test_data_without_labels(run_of: Callable[..., Any]) -> None:
