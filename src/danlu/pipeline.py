@@ -14,6 +14,7 @@ from danlu.core.errors import UsageError
 from danlu.core.events import EventLog
 from danlu.core.progress import Progress
 from danlu.core.workspace import Workspace
+from danlu.data.engine import EngineName
 from danlu.data.few_shot import few_shot_dataset
 from danlu.data.stage import build_dataset, require_split
 from danlu.evaluate.config import EvaluateConfig
@@ -75,16 +76,24 @@ class Ran:
 
 @dataclass(frozen=True)
 class Job:
-    """A recipe to be carried out in a workspace."""
+    """A recipe to be carried out in a workspace; ``engine`` is where the records of its dataset are worked on."""
 
     loaded: Loaded
     workspace: Workspace
     progress: Progress
+    engine: EngineName = "local"
 
     @classmethod
-    def load(cls, path: Path, overrides: Sequence[str] | None, workspace: Workspace, progress: Progress) -> Job:
+    def load(
+        cls,
+        path: Path,
+        overrides: Sequence[str] | None,
+        workspace: Workspace,
+        progress: Progress,
+        engine: EngineName = "local",
+    ) -> Job:
         """Read a recipe; errors as of :func:`danlu.recipe.load`."""
-        job = cls(load(path, overrides or (), workspace), workspace, progress)
+        job = cls(load(path, overrides or (), workspace), workspace, progress, engine)
         if job.recipe.train.tensorboard:
             progress.note(f"to watch it: tensorboard --logdir {workspace.runs}")
         return job
@@ -98,7 +107,7 @@ class Job:
     def dataset(self) -> Artifact:
         """The dataset; made unless it is there."""
         recipe = self.recipe
-        return build_dataset(self.workspace, recipe.name, recipe.data, self.loaded.base, self.progress)
+        return build_dataset(self.workspace, recipe.name, recipe.data, self.loaded.base, self.progress, self.engine)
 
     def work(self, loaded: Loaded) -> tuple[TrainingSpec, Sources]:
         """What training the model of a recipe is, and what it is made from besides the dataset."""

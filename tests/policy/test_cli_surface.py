@@ -13,7 +13,7 @@ from danlu.cli.verbs import app
 SHARED = ["--workspace", "-w", "--json", "--debug"]
 VERBS = {
     "run": ["recipe", "overrides", "--tensorboard"],
-    "data": ["recipe", "overrides"],
+    "data": ["recipe", "overrides", "--engine"],
     "train": ["recipe", "overrides", "--tensorboard", "--profile"],
     "plan": ["recipe", "overrides"],
     "tune": ["recipe", "overrides"],
@@ -27,6 +27,7 @@ VERBS = {
     "fetch": ["name", "--mirror"],
 }
 HEAVY = ["torch", "pyarrow", "sklearn", "matplotlib", "pydantic", "scipy", "numpy", "tokenizers", "jinja2", "yaml"]
+HEAVY += ["ray"]
 
 
 def commands() -> dict[str, typer.core.TyperCommand]:

@@ -1,4 +1,4 @@
-"""Imports go one way, in no circle, and only `danlu fetch` can reach the network."""
+"""Imports go one way, in no circle, and only `danlu fetch` can reach the network, and Ray where it is asked for."""
 
 from __future__ import annotations
 
@@ -47,11 +47,18 @@ MODEL_WITH_DATA = {
 
 NETWORK = re.compile(
     r"(subprocess|socket|socketserver|http|requests|httpx|aiohttp|urllib3|ftplib|smtplib|telnetlib|xmlrpc|pty"
-    r"|urllib\.request|huggingface_hub|multiprocessing\.connection|pip"
+    r"|urllib\.request|huggingface_hub|multiprocessing\.connection|pip|ray"
     r"|os\.(system|popen|fork|forkpty|exec\w+|spawn\w+|posix_spawnp?)"
     r"|asyncio\.(open_connection|start_server|create_subprocess_\w+))(\.|$)"
 )
-MAY_REACH_OUT = {"danlu.data.fetch", "danlu.data.pip_download", "danlu.data.registries"}
+MAY_REACH_OUT = {
+    "danlu.data.fetch",
+    "danlu.data.pip_download",
+    "danlu.data.ray_cluster",
+    "danlu.data.ray_engine",
+    "danlu.data.registries",
+}
+"""Ray's processes talk to each other; to other machines only where RAY_ADDRESS says so (tests/e2e/test_ray.py)."""
 
 
 def table_rows(module: Module) -> Iterator[tuple[ast.AST, str]]:
@@ -133,7 +140,7 @@ def test_modules_import_each_other_in_no_circle() -> None:
     assert cycles(SRC) == []
 
 
-def test_only_fetch_opens_connections_and_starts_programs() -> None:
+def test_only_fetch_and_ray_open_connections_and_start_programs() -> None:
     assert reach_out(SRC) == []
 
 
@@ -232,6 +239,7 @@ def test_a_circle_is_found(tmp_path: Path, third: str) -> None:
         "import os as o\no.execvp('ls', [])\n",
         "from os import popen\n",
         "import huggingface_hub\n",
+        "def f():\n    import ray.data\n",
         "import asyncio\nasyncio.create_subprocess_exec('ls')\n",
     ],
 )

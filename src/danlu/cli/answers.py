@@ -115,6 +115,7 @@ def prepared(dataset: Artifact, card: Artifact) -> Answer:
     """A dataset: how much was read, kept and dropped."""
     summary = dataset.json("summary.json")
     facts = {"dataset": str(dataset.path), "card": str(card.path / "card.html"), "summary": summary}
+    facts["measured"] = dataset.manifest.get("measured", {})
     table = _table("split", "records")
     for split, count in summary["splits"].items():
         table.add_row(split, f"{count['n']:,}")

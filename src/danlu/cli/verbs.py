@@ -35,12 +35,22 @@ def run(call: Call, recipe: RecipePath, overrides: Overrides = None, tensorboard
 
 
 @verb
-def data(call: Call, recipe: RecipePath, overrides: Overrides = None) -> Answer:
+def data(
+    call: Call,
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(
+            help="Where: in this process, or under Ray (RAY_ADDRESS or this machine). The result is the same."
+        ),
+    ] = "local",
+) -> Answer:
     """Read, clean, deduplicate and split the records; every dropped one keeps its reason."""
     from danlu.cli import answers
     from danlu.pipeline import Job
 
-    job = Job.load(recipe, overrides, call.workspace, call.progress)
+    job = Job.load(recipe, overrides, call.workspace, call.progress, engine)
     return answers.prepared(job.dataset, job.data_card())
 
 

@@ -4,8 +4,8 @@
         manifest.json      written last
         ...                any files
 
-The digest is that of kind, name, config, parents and the files' own digests. When and where an artifact was made is in
-the manifest too, outside the digest: the same work done twice has one identity.
+The digest is that of kind, name, config, parents and the files' own digests. When, where and how fast an artifact was
+made is in the manifest too, outside the digest: the same work done twice has one identity.
 """
 
 from __future__ import annotations
@@ -125,10 +125,15 @@ class Artifact:
 
 @dataclass
 class Draft:
-    """An artifact being made: fill ``folder``; ``done`` is set when the block that made it has ended well."""
+    """An artifact being made: fill ``folder``; ``done`` is set when the block that made it has ended well.
+
+    ``measured`` takes what differs when the same work is done again, such as seconds: it goes into the manifest,
+    outside the digest.
+    """
 
     folder: Path
     done: Artifact | None = None
+    measured: dict[str, Any] = field(default_factory=dict)
 
     @property
     def artifact(self) -> Artifact:
@@ -187,6 +192,8 @@ def create(
         manifest["digest"] = digest_of(manifest)
         manifest["created"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         manifest["environment"] = environment()
+        if draft.measured:
+            manifest["measured"] = draft.measured
         write_json(folder / "manifest.json", manifest)
         target = home / f"{name}-{manifest['digest'][:12]}"
         with contextlib.suppress(FileExistsError):  # the same work was done before, or beside us
@@ -197,7 +204,7 @@ def create(
 def environment() -> dict[str, str]:
     """What the work was done with: versions that may change a result, and the machine's kind."""
     packages = {}
-    for package in ("torch", "numpy", "tokenizers", "scikit-learn", "pyarrow"):
+    for package in ("torch", "numpy", "tokenizers", "scikit-learn", "pyarrow", "opencc"):
         with contextlib.suppress(PackageNotFoundError):
             packages[package] = version(package)
     return {

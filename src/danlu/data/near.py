@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import connected_components
 
 from danlu.data.shingles import pair_jaccard, shingle_hashes
 
-__all__ = ["NearPairs", "band_keys", "bands_for", "clusters", "near_pairs"]
+__all__ = ["NearPairs", "band_key_batch", "band_keys", "bands_for", "clusters", "near_pairs"]
 
 _RECALL = 0.99
 _BLOCK = 1 << 16
@@ -99,6 +99,12 @@ def band_keys(texts: pa.Array, *, n: int, bands: int, rows: int) -> NDArray[np.u
                 key ^= key >> np.uint64(32)
             keys[begin:end, band] = key
     return keys
+
+
+def band_key_batch(batch: pa.RecordBatch, *, n: int, bands: int, rows: int) -> pa.RecordBatch:
+    """``band_keys`` of the column ``text`` of a batch, as the column ``keys``: a list of b a text."""
+    keys = pa.array(band_keys(batch.column("text"), n=n, bands=bands, rows=rows).ravel())
+    return pa.RecordBatch.from_arrays([pa.FixedSizeListArray.from_arrays(keys, bands)], ["keys"])
 
 
 def _candidates(keys: NDArray[np.uint64]) -> NDArray[np.int64]:

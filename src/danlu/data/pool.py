@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-__all__ = ["ordered_map"]
+__all__ = ["alone", "ordered_map"]
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 
-def _alone(item: Any) -> Any:
+def alone(item: Any) -> Any:
     """The item without the rest of the buffers that it is a slice of: Arrow would send these along with it."""
     if isinstance(item, pa.RecordBatch):
         return pa.RecordBatch.from_arrays([pa.concat_arrays([column]) for column in item.columns], schema=item.schema)
@@ -40,7 +40,7 @@ def ordered_map(function: Callable[[A], B], items: Iterable[A], workers: int) ->
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         waiting: deque[Future[B]] = deque()
         for item in items:
-            waiting.append(pool.submit(function, _alone(item)))
+            waiting.append(pool.submit(function, alone(item)))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:

@@ -1,7 +1,7 @@
 """From raw texts to train, valid and test: clean, resolve conflicts, deduplicate, split, prove that nothing leaks.
 
 Every record that comes in goes out into exactly one of four parquet files, the dropped ones with a reason. What is
-kept and where it goes depends on the records and their order alone, not on batch sizes or the number of workers.
+kept and where it goes depends on the records and their order alone, not on batch sizes or on where the work is done.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from danlu.core.errors import DataError
 from danlu.data.clean import CleanConfig, clean_batch
+from danlu.data.engine import LOCAL, Engine
 from danlu.data.leak import find_leaks
-from danlu.data.near import NearPairs, band_keys, bands_for, clusters, near_pairs
-from danlu.data.pool import ordered_map
+from danlu.data.near import NearPairs, band_key_batch, bands_for, clusters, near_pairs
 from danlu.data.records import Records
 from danlu.data.shingles import pair_jaccard, slabs
 from danlu.data.split import SPLITS, SplitConfig
@@ -38,7 +38,7 @@ def prepare(
     split: SplitConfig,
     folder: Path,
     *,
-    workers: int = 1,
+    engine: Engine = LOCAL,
     progress: ProgressCall | None = None,
 ) -> dict[str, Any]:
     """Cleans, deduplicates and splits records, and writes them as four parquet files.
@@ -52,7 +52,7 @@ def prepare(
         clean: What is cleaned and dropped.
         split: How the rest is parted.
         folder: Where the files go; made where missing.
-        workers: Processes for the work that goes batch by batch; 1 is this one alone.
+        engine: Where the work that goes record by record is done.
         progress: Told each step and the number of records that it has seen.
 
     Returns:
@@ -63,7 +63,7 @@ def prepare(
     """
     report = progress or (lambda _step, _n: None)
     folder.mkdir(parents=True, exist_ok=True)
-    records = _clean(batches, clean, workers, report)
+    records = _clean(batches, clean, engine, report)
     text_groups = records.same()
     rank = given_rank(records, split)
     if records.has_labels:
@@ -76,7 +76,7 @@ def prepare(
         if clean.dedup != "none":
             drop_repeated(records, text_groups, rank, "exact_duplicate")
     with records.step("near_duplicates", report):
-        cluster_groups, near = _cluster(records, text_groups, clean, workers)
+        cluster_groups, near = _cluster(records, text_groups, clean, engine)
         if records.has_labels and clean.conflicts_within == "near":
             drop_conflicts(records, cluster_groups, clean.conflicts)
         if clean.dedup == "near":
@@ -93,12 +93,12 @@ def prepare(
     return summary | {"near_duplicates": near, "leak": proof}
 
 
-def _clean(batches: Iterable[pa.RecordBatch], clean: CleanConfig, workers: int, report: ProgressCall) -> Records:
+def _clean(batches: Iterable[pa.RecordBatch], clean: CleanConfig, engine: Engine, report: ProgressCall) -> Records:
     cleaned: list[pa.RecordBatch] = []
     records = Records("text")
     n_seen = 0
     with records.step("clean", report):
-        for batch in ordered_map(partial(clean_batch, config=clean), batches, workers):
+        for batch in engine.map(partial(clean_batch, config=clean), batches):
             cleaned.append(batch)
             n_seen += len(batch)
             report("clean", n_seen)
@@ -120,7 +120,7 @@ def _keep_one_translation(records: Records, text_groups: np.ndarray) -> None:
 
 
 def _cluster(
-    records: Records, text_groups: np.ndarray, clean: CleanConfig, workers: int
+    records: Records, text_groups: np.ndarray, clean: CleanConfig, engine: Engine
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """The cluster of near-duplicates that each kept record is in, named by its first record; -1 for the others."""
     kept = records.kept()
@@ -129,9 +129,11 @@ def _cluster(
     rows, text = kept[np.sort(first)], place[group]
     texts = records.contents.take(pa.array(rows))
     bands, per_band = bands_for(clean.near_threshold, clean.near_permutations)
-    keys_of = partial(band_keys, n=clean.near_ngram, bands=bands, rows=per_band)
+    keys_of = partial(band_key_batch, n=clean.near_ngram, bands=bands, rows=per_band)
     parts = (texts.slice(begin, end - begin).combine_chunks() for begin, end in slabs(texts))
-    keys = np.concatenate([np.zeros((0, bands), np.uint64), *ordered_map(keys_of, parts, workers)])
+    batches = engine.map(keys_of, (pa.RecordBatch.from_arrays([part], ["text"]) for part in parts))
+    words = [batch.column("keys").flatten().to_numpy() for batch in batches]
+    keys = np.concatenate([np.zeros(0, np.uint64), *words]).reshape(-1, bands)
     pairs: NearPairs = near_pairs(texts, keys, n=clean.near_ngram, threshold=clean.near_threshold)
     cluster = clusters(len(rows), pairs.first, pairs.second)
     groups = np.full(len(records), -1, dtype=np.int64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,17 +20,19 @@ from pydantic import model_validator
 
 from danlu.core.artifact import Artifact
 from danlu.core.config import Config
-from danlu.core.errors import DataError
+from danlu.core.errors import DataError, UsageError
 from danlu.core.files import digest_of, sha256_file, write_json
 from danlu.core.progress import Progress
 from danlu.core.workspace import Workspace
 from danlu.data.clean import ROLES, CleanConfig
+from danlu.data.engine import LOCAL, Engine, EngineName
 from danlu.data.image_sources import digest_pictures, read_pictures
 from danlu.data.prepare import prepare
 from danlu.data.prepare_images import prepare_images
 from danlu.data.samples import find_sample
 from danlu.data.sources import read_source, source_files
 from danlu.data.split import SplitConfig
+from danlu.data.summary import take_speeds
 
 __all__ = [
     "DataConfig",
@@ -77,7 +80,9 @@ class DataConfig(Config):
         return {**self.columns} if given is None else {**self.columns, given: self.columns.get(given, given)}
 
 
-def build_dataset(workspace: Workspace, name: str, config: DataConfig, base: Path, progress: Progress) -> Artifact:
+def build_dataset(
+    workspace: Workspace, name: str, config: DataConfig, base: Path, progress: Progress, engine: EngineName = "local"
+) -> Artifact:
     """Make a dataset, or find the one that the same sources and config made before.
 
     Args:
@@ -86,11 +91,16 @@ def build_dataset(workspace: Workspace, name: str, config: DataConfig, base: Pat
         config: What to read and how to clean it.
         base: The folder that relative paths start from.
         progress: Told of every step.
+        engine: Where the work that goes record by record is done; the dataset is the same.
 
     Raises:
+        DanluError: Ray cannot be started or reached, or fails at work.
         DataError: A source cannot be read, or what is left cannot train.
-        UsageError: A source does not exist.
+        UsageError: A source does not exist, the package ray is not installed, or it is asked to prepare pictures.
     """
+    if engine != "local" and "image" in config.columns:
+        what = "pictures are prepared by this process alone"
+        raise UsageError(what, where="--engine", advice=f"leave out --engine {engine}")
     progress.stage(f"data: {config.source if isinstance(config.source, str) else ', '.join(config.source)}")
     parents = _source_digests(config, base)
     key = digest_of({"config": config.plain(), "parents": parents})
@@ -98,17 +108,36 @@ def build_dataset(workspace: Workspace, name: str, config: DataConfig, base: Pat
         progress.note(f"{found.path.name} is there already")
         return found
     with workspace.create("dataset", name, key=key, config=config.plain(), parents=parents) as draft:
-        make = _make_images if "image" in config.columns else _make_texts
-        write_json(draft.folder / "summary.json", make(config, draft.folder, base, workspace.samples, progress))
+        if "image" in config.columns:
+            summary = _make_images(config, draft.folder, base, workspace.samples, progress)
+        else:
+            with _opened(engine, progress) as opened:
+                summary = _make_texts(config, draft.folder, base, workspace.samples, progress, opened)
+        draft.measured["steps"] = take_speeds(summary)
+        write_json(draft.folder / "summary.json", summary)
     return draft.artifact
 
 
-def _make_texts(config: DataConfig, folder: Path, base: Path, samples: Path, progress: Progress) -> dict[str, Any]:
+@contextmanager
+def _opened(name: EngineName, progress: Progress) -> Iterator[Engine]:
+    if name == "local":
+        yield LOCAL
+        return
+    from danlu.data.ray_engine import open_ray
+
+    with open_ray(progress) as engine:
+        yield engine
+
+
+def _make_texts(
+    config: DataConfig, folder: Path, base: Path, samples: Path, progress: Progress, engine: Engine
+) -> dict[str, Any]:
     return prepare(
         read_source(config.source, config.wanted, base=base, samples=samples),
         config.clean,
         config.split,
         folder,
+        engine=engine,
         progress=lambda step, n_records: progress.update(n_records, None, step),
     )
 

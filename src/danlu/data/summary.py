@@ -16,7 +16,7 @@ from danlu.data.pii import count_kinds
 from danlu.data.records import Records
 from danlu.data.split import SPLITS, SplitConfig
 
-__all__ = ["Describe", "check_trainable", "leak_proof", "summarize", "text_findings", "text_lengths"]
+__all__ = ["Describe", "check_trainable", "leak_proof", "summarize", "take_speeds", "text_findings", "text_lengths"]
 
 Describe = Callable[[NDArray[np.int64]], dict[str, Any]]
 """The numbers of some records to what there is to say of them, as plain JSON values."""
@@ -93,6 +93,16 @@ def summarize(records: Records, splits: NDArray[np.int64], describe: Describe) -
         labels = dict(sorted(Counter(records.labels(rows)).items())) if records.has_labels else {}
         summary["splits"][name] = {"n": len(rows), "labels": labels, **describe(rows)}
     return summary
+
+
+def take_speeds(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """Takes out of a summary how long each step took and how fast it was: these differ from run to run.
+
+    Returns:
+        ``step seconds megabytes_per_second`` of each.
+    """
+    names = ("seconds", "megabytes_per_second")
+    return [{"step": step["step"], **{name: step.pop(name) for name in names}} for step in summary["steps"]]
 
 
 def text_lengths(records: Records) -> Describe:

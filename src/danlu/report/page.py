@@ -70,6 +70,7 @@ def data_page(dataset: Artifact) -> str:
         "data.html",
         dataset=dataset,
         summary=summary,
+        steps=_steps(dataset, summary),
         kind=kind_of(dataset.config["columns"]),
         settings=list(leaves(dataset.config)),
         examples=dropped_examples(dropped, summary["dropped"], _EXAMPLES_OF_A_REASON, image_size),
@@ -89,6 +90,12 @@ def curves_page(together: Together) -> str:
         day=time.strftime("%Y-%m-%d %H:%M", time.localtime()),
         version=__version__,
     )
+
+
+def _steps(dataset: Artifact, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The steps of a data stage, with their speeds where these were kept."""
+    speeds = {step["step"]: step for step in dataset.manifest.get("measured", {}).get("steps", [])}
+    return [{**step, **speeds.get(step["step"], {})} for step in summary["steps"]]
 
 
 def _told(facts: Facts, task: TaskReport) -> dict[str, Any]:

@@ -87,6 +87,19 @@ def test_the_digest_does_not_depend_on_when_and_where(tmp_path: Path, monkeypatc
     assert first.digest == second.digest
 
 
+def test_the_digest_does_not_depend_on_what_was_measured(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"key": "k", "config": {}, "parents": {}}
+    made = []
+    for seconds in (1.5, 2.5):
+        with create(tmp_path / str(seconds), "model", "m", **arguments) as draft:
+            (draft.folder / "file").write_bytes(b"same")
+            draft.measured["seconds"] = seconds
+        made.append(draft.artifact)
+    assert [artifact.manifest["measured"] for artifact in made] == [{"seconds": 1.5}, {"seconds": 2.5}]
+    assert made[0].digest == made[1].digest
+    assert "measured" not in make(tmp_path).manifest
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from danlu.core.errors import DataError
 from danlu.data.clean import CleanConfig, clean_batch
 from danlu.data.normalize import normal_key
-from danlu.data.pool import _alone, ordered_map
+from danlu.data.pool import alone, ordered_map
 
 DEFAULT = CleanConfig()
 
@@ -66,7 +66,7 @@ def test_the_pool_keeps_order_and_takes_slices() -> None:
     whole = pa.table({"source": [str(i) for i in range(4000)], "text": ["很好" * 50] * 4000}).to_batches(
         max_chunksize=40
     )
-    assert whole[3].get_total_buffer_size() > 10 * _alone(whole[3]).get_total_buffer_size()
+    assert whole[3].get_total_buffer_size() > 10 * alone(whole[3]).get_total_buffer_size()
     function = partial(clean_batch, config=CleanConfig())
     parts = list(ordered_map(function, whole, workers=2))
     assert parts == [function(batch) for batch in whole]

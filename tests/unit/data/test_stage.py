@@ -41,8 +41,11 @@ def test_the_same_work_has_one_identity_wherever_it_is_done(tmp_path):
         build_dataset(Workspace(tmp_path / name), "tiny", DataConfig(source="texts.csv"), tmp_path, Silent())
         for name in ("a", "b")
     )
-    same = ("train.parquet", "valid.parquet", "test.parquet", "dropped.parquet")
-    assert all(here.manifest["files"][name] == there.manifest["files"][name] for name in same)
+    assert here.manifest["files"] == there.manifest["files"]
+    assert here.digest == there.digest
+    speeds = {step["step"]: step["seconds"] for step in here.manifest["measured"]["steps"]}
+    assert [step["step"] for step in here.json("summary.json")["steps"]] == list(speeds)
+    assert speeds["clean"] > 0
 
 
 def test_a_damaged_dataset_is_not_used(tmp_path):

@@ -19,6 +19,7 @@ from danlu.core.progress import Silent
 from danlu.data.pii import KINDS
 from danlu.data.prepare import CleanConfig, SplitConfig, prepare
 from danlu.data.sources import read_source
+from danlu.data.summary import take_speeds
 from danlu.evaluate.placeholders import KINDS as PLACEHOLDER_KINDS
 from danlu.report.stage import write_data_card
 from danlu.report.terms import PII, PLACEHOLDERS, REASONS, STEPS
@@ -37,6 +38,7 @@ def test_the_data_card_says_what_the_summary_says(run_of: Callable[..., Any], ta
         assert f"{split['n']:,}" in html
     assert {step["step"] for step in summary["steps"]} <= set(STEPS)
     assert set(summary["dropped"]) <= set(REASONS)
+    assert "All steps took" in html
 
 
 def test_examples_of_what_was_dropped_are_shown(run_of: Callable[..., Any]) -> None:
@@ -78,6 +80,7 @@ def test_a_leak_is_told(run_of: Callable[..., Any]) -> None:
         run = run_of(task=task)
         summary = run.dataset.json("summary.json")
         summary["leak"]["n_leaks"] = 2
+        take_speeds(summary)
         with run.workspace.create(
             "dataset", "leaky", key=f"leak {task}", config=run.dataset.config, parents={}
         ) as draft:
@@ -87,6 +90,7 @@ def test_a_leak_is_told(run_of: Callable[..., Any]) -> None:
         html = (write_data_card(run.workspace, draft.artifact, Silent()).path / "card.html").read_text(encoding="utf-8")
         assert said in html
         assert "There is a leak" in html
+        assert "All steps took" not in html, "and nobody knows how long it took"
 
 
 def test_data_without_labels(run_of: Callable[..., Any]) -> None:

@@ -1,0 +1,51 @@
+"""`danlu data --engine ray` as a program of its own: one processor, no network, no noise, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from network import attempts, no_network_env
+from small import made_up, recipe_text, write_csv
+
+MAIN = """
+import os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from danlu.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="pip install 'danlu[ray]'")
+@pytest.mark.timeout(300)
+@pytest.mark.xdist_group("ray")
+def test_data_under_ray(tmp_path: Path, danlu) -> None:
+    write_csv(tmp_path / "texts.csv", [*made_up(240), *made_up(20), ("!!!", "good")])
+    (tmp_path / "tiny.yaml").write_text(recipe_text())
+    said = danlu("data", tmp_path / "tiny.yaml", "--json")
+    assert said.code == 0, said.err
+
+    home = tmp_path / "home"
+    (home / "tmp").mkdir(parents=True)
+    env = {**no_network_env(tmp_path / "block"), "HOME": str(home)}
+    env.pop("RAY_ADDRESS", None)
+    words = ["data", str(tmp_path / "tiny.yaml"), "--engine", "ray", "--json", "-w", str(tmp_path / "other")]
+    before = set(Path(env.get("TMPDIR", "/tmp")).glob("danlu-*"))
+    command = [sys.executable, "-W", "error", "-c", MAIN, *words]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert Path(json.loads(done.stdout)["dataset"]).name == Path(said.json["dataset"]).name  # its digest is in its name
+    lines = done.stderr.splitlines()
+    assert lines[0] == "data: texts.csv"
+    assert lines[1].endswith(" on this machine, processors: 1")
+    assert [line for line in lines[2:] if not line.startswith(("  ", "data card: "))] == []
+    assert attempts(tmp_path / "block") == []
+    assert [path for path in home.rglob("*") if path.is_file()] == []
+    assert set(Path(env.get("TMPDIR", "/tmp")).glob("danlu-*")) <= before
+    assert os.environ.get("RAY_AUTH_TOKEN") is None
