@@ -11,7 +11,7 @@ import yaml
 from danlu.core.config import leaves
 from danlu.core.errors import UsageError, nearest
 from danlu.model.base import FamilyConfig
-from danlu.train.config import TrainConfig
+from danlu.train.config import RunConfig, TrainConfig
 from danlu.tune.config import Choices, Range, Space
 
 __all__ = ["SECTIONS", "check_keys", "default_space", "value_at", "with_types", "word"]
@@ -19,8 +19,8 @@ __all__ = ["SECTIONS", "check_keys", "default_space", "value_at", "with_types", 
 SECTIONS = ("model", "tokenizer", "pretrain", "train")
 """What a search may change: trials are compared on the same data."""
 
-_NOT_LEARNED = ("train.checkpoint_seconds", "train.evaluations_per_epoch")
-"""What changes how a training is watched and not what it learns."""
+_NOT_LEARNED = (*(f"train.{name}" for name in RunConfig.model_fields), "train.evaluations_per_epoch")
+"""What changes how a training is carried out or watched, and not what it learns."""
 _MEASURES = ("model.from", "model.max_len", "tokenizer.")
 """What changes the tokens that a text is cut into, and with them a loss by the token."""
 _TIMES = 5
@@ -49,7 +49,7 @@ def check_keys(space: Space, recipe: Mapping[str, Any], origins: Mapping[str, st
         if key not in known:
             raise UsageError(f"the space names an unknown key {key!r}", where=where, advice=nearest(key, known))
         if key in _NOT_LEARNED:
-            what = f"{key} changes how a training is watched, not what is learned"
+            what = f"{key} changes how a training is carried out or watched, not what is learned"
             raise UsageError(what, where=where, advice="take it out of the space")
         if recipe["task"] == "translation" and key.startswith(_MEASURES):
             what = f"trials that differ in {key} cannot be compared: the validation loss is by the token"
