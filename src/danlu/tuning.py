@@ -32,7 +32,7 @@ from danlu.tune.trial import Outcome, Watch, try_training
 
 __all__ = ["Tuning", "tune"]
 
-_SCRATCH = ("trials", "runs", "artifacts")
+_SCRATCH = ("trials", "runs", "artifacts", "tokens")
 """What a search needs while it is under way: the trial's run, and pre-trainings that are not the recipe's own."""
 
 

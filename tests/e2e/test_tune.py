@@ -36,7 +36,7 @@ def trials_of(workspace: Path) -> bytes:
 
 MOMENTS = [
     ("after", "danlu.tune.study:Study.begin", 1),  # the first trial is written down, and nothing done
-    ("before", "danlu.train.checkpoint:Run.load_weights", 1),  # trained, and not yet told
+    ("before", "danlu.train.checkpoint:Run.read", 1),  # trained, and not yet told
     ("after", "danlu.train.checkpoint:Run.save", 4),
     ("before", "optuna.trial:Trial.report", 3),  # an evaluation's step is written down and its score is not
     ("after", "optuna.trial:Trial.report", 2),

@@ -14,6 +14,7 @@ from danlu.recipe import json_schema, load, schema
 from danlu.train.classification import ClassifyConfig
 from danlu.train.config import TrainConfig
 from danlu.train.images import ImageConfig
+from danlu.train.language import LanguageConfig
 from danlu.train.tasks import TRAINING
 from schema_check import mistakes
 from small import FAMILY, SIZES, make_training, recipe_of, recipe_text, write_csv
@@ -57,8 +58,9 @@ def test_the_task_decides_how_to_train_and_what_to_beat(tmp_path, task, family):
     loaded = read(tmp_path, minimal(task, family))
     assert loaded.recipe.evaluate.baselines == (simple.get(task, MEMORY),)
     assert loaded.resolved.origins["evaluate.baselines"] == f"derived from task={task}"
-    wanted = {"text-classification": ClassifyConfig, "image-classification": ImageConfig}.get(task, TrainConfig)
-    assert type(loaded.recipe.train) is wanted
+    wanted = {"text-classification": ClassifyConfig, "image-classification": ImageConfig}
+    wanted = wanted | {"language-modelling": LanguageConfig}
+    assert type(loaded.recipe.train) is wanted.get(task, TrainConfig)
     assert (loaded.recipe.pretrain is not None) == (task == "text-classification")
     assert (loaded.start, loaded.variants) == (None, {})
     given = read(tmp_path, minimal(task, family), f"evaluate.baselines=[{simple.get(task, MEMORY)}]")

@@ -185,9 +185,9 @@ def lock(path: Path, *, holder: str) -> Iterator[None]:
                 where=str(path),
                 advice="wait for it to end, or stop it; a lock left by a dead process releases itself",
             )
-        file.truncate(0)
-        file.write(f"pid {os.getpid()}")
-        file.flush()
+        with explained(path):
+            file.truncate(0)
+            os.write(file.fileno(), f"pid {os.getpid()}".encode())  # nothing may be left to be written at the end
         yield
 
 

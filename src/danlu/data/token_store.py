@@ -17,7 +17,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from danlu.core.errors import CorruptError
-from danlu.core.files import digest_of, publish, read_json, scratch_folder, sha256_file, write_json
+from danlu.core.files import digest_of, explained, publish, read_json, scratch_folder, sha256_file, write_json
 from danlu.data.tokenizer import load_tokenizer, save_tokenizer
 
 __all__ = ["TokenStore"]
@@ -48,7 +48,7 @@ class TokenStore:
 
         def write(folder: Path) -> None:
             for name, array in make().items():
-                np.save(folder / f"{name}.npy", array, allow_pickle=False)
+                _save(folder / f"{name}.npy", array)
 
         folder = self._kept(self.folder, {"arrays": dict(key)}, write)
         return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in folder.glob("*.npy")}
@@ -72,12 +72,19 @@ class TokenStore:
             if _whole(target):
                 return target
             shutil.rmtree(target)
-        with scratch_folder(root) as folder:
+        with scratch_folder(root) as folder, explained(root):
             write(folder)
             write_json(folder / "manifest.json", {path.name: sha256_file(path) for path in folder.iterdir()})
             with contextlib.suppress(FileExistsError):  # another process was quicker
                 publish(folder, target)
         return target
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    """As ``np.save``, which does not say why a file could not be written."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(np.ascontiguousarray(array).data)
 
 
 def _whole(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from danlu.core.errors import DataError
+from danlu.data.engine import Local
 from danlu.data.normalize import normal_key
 from danlu.data.prepare import CleanConfig, SplitConfig, prepare
 
@@ -113,7 +114,7 @@ def test_result_does_not_depend_on_workers(tmp_path: Path) -> None:
     one = prepare(batches(corpus(), 64), CleanConfig(), SPLIT, tmp_path / "a")
     two = prepare(
         batches(corpus(), 64), CleanConfig(), SPLIT, tmp_path / "b",
-        workers=2, progress=lambda step, n: seen.append((step, n)),
+        engine=Local(2), progress=lambda step, n: seen.append((step, n)),
     )  # fmt: skip
     assert read(tmp_path / "a") == read(tmp_path / "b")
     one.pop("steps"), two.pop("steps")

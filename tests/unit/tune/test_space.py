@@ -57,7 +57,7 @@ def test_a_recipe_has_a_section_for_the_search(tmp_path):
         ("data.clean.dedup", "a search does not change data", "model, tokenizer, pretrain, train"),
         ("seed", "a search does not change seed", "model, tokenizer, pretrain, train"),
         ("tune.trials", "a search does not change tune", "model, tokenizer, pretrain, train"),
-        ("train.evaluations_per_epoch", "how a training is watched", "take it out"),
+        ("train.evaluations_per_epoch", "how a training is carried out or watched", "take it out"),
     ],
 )
 def test_a_key_that_cannot_be_searched_is_refused_when_the_recipe_is_read(tmp_path, key, message, advice):
