@@ -16,7 +16,7 @@ from small import made_up, recipe_text, write_csv
 
 MAIN = """
 import os, sys
-os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+os.sched_getaffinity = lambda process: {0}  # said, not set: Ray's own dozen processes may share the work
 from danlu.cli import main
 main(sys.argv[1:])
 """

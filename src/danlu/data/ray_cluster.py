@@ -84,7 +84,8 @@ def connected() -> Iterator[Cluster]:
         else:
             folder = None
             if private:
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="danlu-", ignore_cleanup_errors=True))
+                ours = stack.enter_context(tempfile.TemporaryDirectory(prefix="danlu-", ignore_cleanup_errors=True))
+                folder = f"{ours}/r"  # Ray opens its own folder to every user of the machine, and not the one around
             stack.callback(ray.shutdown)
             _start(ray, address, folder)
         workers = max(int(ray.cluster_resources().get("CPU", 0)), 1)

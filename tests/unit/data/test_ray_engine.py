@@ -213,12 +213,17 @@ def test_a_worker_that_dies_is_told_of(engine: RayEngine, monkeypatch: pytest.Mo
 
 @needs_ray
 @pytest.mark.usefixtures("engine")
-def test_a_ray_of_our_own_listens_to_this_machine_alone() -> None:
+def test_a_ray_of_our_own_is_quiet_and_listens_to_this_machine_alone() -> None:
     import ray
+    import ray.data
 
+    assert not ray.data.DataContext.get_current().enable_progress_bars
     (node,) = ray.nodes()
     assert node["NodeManagerAddress"] == "127.0.0.1"
     assert ray.cluster_resources()["CPU"] == 2
+    around = Path(node["RayletSocketName"]).parents[3]
+    assert around.name.startswith("danlu-")
+    assert around.stat().st_mode & 0o077 == 0, "what it spills is for nobody else"
     with open_ray(Silent()):
         pass
     assert ray.is_initialized(), "one that was there before stays"
