@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from danlu.core.allocator import keep_freed_memory
 from danlu.core.batch import Batch
 from danlu.core.errors import DivergedError, UsageError
 from danlu.core.seeds import Seeds
@@ -82,6 +83,7 @@ class Engine:
     """
 
     def __init__(self, work: Training, world: World = World()) -> None:  # noqa: B008 - it is frozen
+        keep_freed_memory()
         self.model, self.config = work.module, work.config
         self._work, self._world = work, world
         self.device = next(work.module.parameters()).device
