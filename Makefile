@@ -40,6 +40,8 @@ bench: setup
 	PYTHONPATH=src:tests $(BIN)/python bench/parity.py
 	$(BIN)/python bench/decoding.py
 	PYTHONPATH=src:tests $(BIN)/python bench/kills.py
+	PYTHONPATH=src:tests $(BIN)/python bench/faults.py
+	$(BIN)/python bench/plans.py
 	$(BIN)/python bench/mnist.py
 	$(BIN)/python bench/against_trainer.py poetry
 	$(BIN)/python bench/against_trainer.py translate

@@ -66,6 +66,7 @@ class Begun:
 
     @classmethod
     def make(cls, folder: Path, n: int, *words: str) -> Begun:
+        """Train one to its end, and kill another half-way."""
         folder.mkdir()
         make_dataset(folder, task="language-modelling")
         (folder / "recipe.yaml").write_text(recipe_text("gpt", "language-modelling", train=TRAIN))
@@ -86,6 +87,7 @@ class Begun:
         shutil.copytree(self.kept, self.crew.folder)
 
     def newest(self) -> Path:
+        """The newest checkpoint."""
         return max(self.crew.workspace.glob("runs/tiny-model-*/checkpoints/step-*"))
 
     def ends(self) -> str:

@@ -21,6 +21,7 @@ VERBS = {
     "compare": ["models"],
     "predict": ["model", "texts", "--decode"],
     "export": ["model", "folder"],
+    "audit": ["suspect", "overrides"],
     "log": ["names"],
     "config": ["what", "recipe", "overrides"],
     "doctor": [],

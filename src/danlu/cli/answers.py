@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from danlu.train.plan import Plan
 
 __all__ = [
+    "audited",
     "compared",
     "configured",
     "evaluated",
@@ -163,7 +164,8 @@ def planned(plan: Plan) -> Answer:
         "tokens": f"{plan.n_tokens:,} and {plan.padding_share:.1%} padding",
         "operations": f"{plan.flops:.3g} floating-point",
         "memory": f"{plan.memory_bytes / 2**30:.2f} GiB",
-        "time": f"{plan.seconds:.0f} s on this machine as busy as it is now",
+        "time": f"{plan.seconds:.0f} s of steps on this machine as busy as it is now",
+        "evaluations": f"{plan.evaluation_seconds:.0f} s",
     }
     table = _table("", "")
     for name, value in rows.items():
@@ -259,6 +261,23 @@ def exported(model: Artifact, folder: Path) -> Answer:
         table.add_row(name, f"{size:,}")
     facts = {"model": str(model.path), "digest": model.digest, "folder": str(folder.absolute()), "files": sizes}
     return Answer(facts, Group(table, f"\nfolder  {folder}"))
+
+
+def audited(found: Artifact) -> Answer:
+    """What an audit came to, test by test."""
+    facts = found.json("audit.json")
+    table = _table("test", "p", "corrected", "z")
+    made = {f"order of {name}": test for name, test in facts["order"].items()}
+    made |= {"seed": facts["seed"], "siblings": facts["sibling"]}
+    for name, test in made.items():
+        if isinstance(test, str):
+            table.add_row(name, "–", "–", f"not made: {test}")
+        else:
+            z = f"{test['z']:.1f}" if "z" in test else "–"
+            table.add_row(name, f"{test['p']:.2g}", f"{facts['p'][name]:.2g}", z)
+    done = "; ".join([*facts["types"], *facts["disguises"]])
+    text = f"\n{facts['verdict']}{f': {done}' if done else ''}\n\nreport  {found.path / 'audit.html'}"
+    return Answer({"audit": str(found.path), **facts}, Group(table, text))
 
 
 def logged(workspace: Workspace) -> Answer:

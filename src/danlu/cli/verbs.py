@@ -157,6 +157,22 @@ def export(
 
 
 @verb
+def audit(
+    call: Call,
+    suspect: Annotated[str, typer.Argument(help="The model in question: a folder, or name@alias.", metavar="SUSPECT")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="against=REFERENCE [controls=DIR] [siblings=DIR] [alpha=P]", metavar="key=value ..."),
+    ] = None,
+) -> Answer:
+    """Test whether a model is derived from another one, with p-values that hold."""
+    from danlu.auditing import audit as run
+    from danlu.cli import answers
+
+    return answers.audited(run(call.workspace, suspect, overrides or [], call.progress))
+
+
+@verb
 def log(
     call: Call,
     names: Annotated[

@@ -10,13 +10,14 @@ from danlu.core.artifact import Artifact
 from danlu.core.files import digest_of, explained, write_atomic, write_json
 from danlu.core.progress import Progress
 from danlu.core.workspace import Workspace
+from danlu.report.audit import audit_page
 from danlu.report.curves import Together
 from danlu.report.facts import Entry, gather
 from danlu.report.histories import find
 from danlu.report.page import curves_page, data_page, model_card, report_page
 from danlu.report.tuning import tuning_page
 
-__all__ = ["Entry", "write_curves", "write_data_card", "write_report", "write_tuning"]
+__all__ = ["Entry", "write_audit", "write_curves", "write_data_card", "write_report", "write_tuning"]
 
 
 def write_report(
@@ -140,4 +141,33 @@ def write_tuning(
     with workspace.create("tuning", name, key=key, config=config, parents=parents, commitments=commitments) as draft:
         write_json(draft.folder / "trials.json", facts)
         write_atomic(draft.folder / "tune.html", tuning_page(facts, parents, commitments).encode())
+    return draft.artifact
+
+
+def write_audit(
+    workspace: Workspace,
+    facts: Mapping[str, Any],
+    *,
+    config: Mapping[str, Any],
+    parents: Mapping[str, str],
+    progress: Progress,
+) -> Artifact:
+    """Write what came of an audit.
+
+    Args:
+        workspace: Where the artifact goes.
+        facts: What was found; see :class:`danlu.audit.examine.Findings`.
+        config: How it was asked.
+        parents: role -> digest of every model that took part.
+        progress: Told that it begins.
+
+    Returns:
+        An artifact of kind ``audit`` with ``audit.json`` and ``audit.html``. The same inputs give the same bytes.
+    """
+    progress.stage("audit page")
+    name = str(facts["suspect"]["folder"])
+    key = digest_of({"parents": dict(parents), "config": dict(config)})
+    with workspace.create("audit", name, key=key, config=config, parents=parents) as draft:
+        write_json(draft.folder / "audit.json", facts)
+        write_atomic(draft.folder / "audit.html", audit_page(facts, parents).encode())
     return draft.artifact

@@ -18,7 +18,7 @@ from danlu.train.feed import PlannedFeed
 from danlu.train.optimizer import learning_rate
 from danlu.train.prepare import Material, Prepared, Score, Sources, TrainingSpec
 from danlu.train.tasks import TRAINING
-from danlu.train.watch import peak_memory
+from danlu.train.watch import forget_peak, peak_memory
 
 __all__ = ["Plan", "plan_training"]
 
@@ -38,7 +38,8 @@ class Plan:
         padding_share: Share of all positions that hold padding.
         flops: Floating-point operations of all steps, forward and backward.
         memory_bytes: Peak resident memory of the process.
-        seconds: Time of all steps, if the machine stays as free as it is now.
+        seconds: Time of all steps, if the machine stays as free as it is now,
+        evaluation_seconds: and of all evaluations on the validation split.
     """
 
     family: str
@@ -49,6 +50,7 @@ class Plan:
     flops: float
     memory_bytes: int
     seconds: float
+    evaluation_seconds: float
 
 
 def plan_training(
@@ -77,6 +79,7 @@ def plan_training(
     if spec.pretrains:
         texts = replace(material, dataset=sources.texts or dataset)
         phases = [pretrain.prepare(texts, held_out=dataset), last]
+    forget_peak()  # what cutting the texts took is not asked for again
     costs = [_cost(phase) for phase in phases]
     n_tokens = sum(phase.feed.n_tokens for phase in phases)
     n_positions = sum(phase.feed.size(step) for phase in phases for step in range(phase.feed.n_steps))
@@ -86,14 +89,24 @@ def plan_training(
         n_steps=sum(phase.feed.n_steps for phase in phases),
         n_tokens=n_tokens,
         padding_share=1 - n_tokens / n_positions,
-        flops=sum(flops for _, flops in costs),
+        flops=sum(cost.flops for cost in costs),
         memory_bytes=peak_memory(),
-        seconds=sum(seconds for seconds, _ in costs),
+        seconds=sum(cost.seconds for cost in costs),
+        evaluation_seconds=sum(cost.evaluation_seconds for cost in costs),
     )
 
 
-def _cost(prepared: Prepared) -> tuple[float, float]:
-    """Seconds and operations of all steps, from a few measured ones of every size."""
+@dataclass(frozen=True)
+class _Cost:
+    """Of one phase of training."""
+
+    seconds: float
+    flops: float
+    evaluation_seconds: float
+
+
+def _cost(prepared: Prepared) -> _Cost:
+    """Of all steps, from a few measured ones of every size; of all evaluations, from one."""
     feed = prepared.feed
     sizes = np.array([feed.size(step) for step in range(feed.n_steps)])
     probes = np.argsort(sizes)[np.linspace(0, feed.n_steps - 1, min(_PROBES, feed.n_steps)).round().astype(int)]
@@ -108,7 +121,11 @@ def _cost(prepared: Prepared) -> tuple[float, float]:
             _step(engine, feed, step)
         flops.append(counter.get_total_flops())
     total_seconds, total_flops = (float(np.interp(sizes, sizes[probes], each).sum()) for each in (seconds, flops))
-    return total_seconds, total_flops
+    started = time.perf_counter()
+    with engine.judged() as model:
+        prepared.evaluate(model)
+    evaluation = time.perf_counter() - started
+    return _Cost(total_seconds, total_flops, evaluation * len(feed.evaluate_after))
 
 
 def _step(engine: Engine, feed: PlannedFeed, step: int) -> None:

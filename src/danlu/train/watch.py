@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
+from pathlib import Path
 
 import torch
 
+from danlu.core.allocator import give_back_freed_memory
 from danlu.train.checkpoint import State
 
-__all__ = ["Watch", "memory", "peak_memory"]
+__all__ = ["Watch", "forget_peak", "memory", "peak_memory"]
 
 _MIB = 2**20
+_STATUS, _PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class Watch:
@@ -53,6 +57,17 @@ def memory() -> dict[str, int]:
 
 
 def peak_memory() -> int:
-    """The most memory that this process has had resident, in bytes."""
+    """The most memory that this process has had resident, in bytes; since :func:`forget_peak`, where that is able."""
+    if _STATUS.exists():
+        line = next((line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:")), None)
+        if line is not None:
+            return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def forget_peak() -> None:
+    """Give freed memory back and count the peak anew: on Linux, if the system lets a process do so."""
+    give_back_freed_memory()
+    with contextlib.suppress(OSError):
+        _PEAK.write_text("5")

@@ -1,0 +1,87 @@
+"""What two models share to the last bit, whatever their tensors are called and however they lie in files."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from danlu.audit.checkpoint import Checkpoint
+from danlu.core.files import sha256_file
+
+__all__ = ["Content", "compare_content", "file_digests", "root_of", "tensor_digests"]
+
+_COARSE = {"F64": 0, "F32": 1, "F16": 2, "BF16": 3}
+_KINDS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What is the same.
+
+    Attributes:
+        share: Of the suspect's numbers, those in tensors that the reference has too; tensors that hold one number over
+            and over left out.
+        rounded_share: The same after both were rounded to the coarser of their precisions.
+        shared: Parameters of the suspect that the reference has too, after rounding.
+        root: Digest of all tensors of the suspect, that does not depend on their names or files,
+        reference_root: and of the reference.
+    """
+
+    share: float
+    rounded_share: float
+    shared: tuple[str, ...]
+    root: str
+    reference_root: str
+
+
+def compare_content(suspect: Checkpoint, reference: Checkpoint) -> Content:
+    """Look for the suspect's tensors among those of the reference; each is read once for each precision."""
+    coarser = max(suspect.kind, reference.kind, key=lambda kind: _COARSE.get(kind, 0))
+    exact = [tensor_digests(each, None) for each in (suspect, reference)]
+    rounded = [tensor_digests(each, coarser) for each in (suspect, reference)]
+    sizes = {name: suspect.size(name) for name in suspect.names}
+
+    def share(digests: list[dict[str, str | None]]) -> tuple[float, tuple[str, ...]]:
+        theirs, ours = digests
+        known = set(ours.values())
+        counted = {name: digest for name, digest in theirs.items() if digest is not None}
+        shared = tuple(name for name, digest in counted.items() if digest in known)
+        return sum(sizes[name] for name in shared) / max(1, sum(sizes[name] for name in counted)), shared
+
+    rounded_share, shared = share(rounded)
+    return Content(
+        share=share(exact)[0],
+        rounded_share=rounded_share,
+        shared=shared,
+        root=root_of(exact[0]),
+        reference_root=root_of(exact[1]),
+    )
+
+
+def tensor_digests(checkpoint: Checkpoint, kind: str | None) -> dict[str, str | None]:
+    """SHA-256 of every parameter's shape and float32 numbers, rounded to a precision before; None: all one number."""
+    found: dict[str, str | None] = {}
+    for name in checkpoint.names:
+        tensor = checkpoint.read(name)
+        if kind in _KINDS:
+            tensor = tensor.to(_KINDS[kind]).float()
+        constant = tensor.numel() == 0 or bool((tensor == tensor.flatten()[0]).all())
+        head = ",".join(map(str, tensor.shape)).encode() + b";"
+        found[name] = None if constant else hashlib.sha256(head + tensor.contiguous().numpy().tobytes()).hexdigest()
+    return found
+
+
+def root_of(digests: dict[str, str | None]) -> str:
+    """One digest of all, in any order."""
+    leaves = sorted(digest for digest in digests.values() if digest is not None)
+    return hashlib.sha256("\n".join(leaves).encode()).hexdigest()
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a model's folder by its path there, hidden files left out."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    names = {path.relative_to(folder): path for path in files}
+    return {str(name): sha256_file(path) for name, path in names.items() if not str(name).startswith(".")}

@@ -1,0 +1,77 @@
+"""From the tests to a verdict: only exact tests convict, and all that are made are counted."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["ALPHA", "Calibrated", "Verdict", "decide", "holm"]
+
+ALPHA = 1e-3
+"""Chance that a suspect which has nothing to do with the reference is convicted, over all exact tests made."""
+
+Verdict = Literal["PROVEN", "STRONG", "CONTEXT ONLY", "NO EVIDENCE", "ABSTAIN"]
+"""``PROVEN``: an exact test rejects independence. ``STRONG``: a test that is calibrated by unrelated models does, and
+goes beyond all of them. ``CONTEXT ONLY``: nothing but likeness that unrelated models show, too. ``NO EVIDENCE``: the
+tests were made and found nothing. ``ABSTAIN``: none could be made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """A test without an exact null: the suspect among models known to be unrelated.
+
+    Attributes:
+        value: The suspect's,
+        controls: and those of the unrelated models.
+        n_spreads: Standard deviations of the controls by which the suspect must be beyond the largest of them.
+    """
+
+    value: float
+    controls: tuple[float, ...]
+    n_spreads: float = 5.0
+
+    @property
+    def p(self) -> float:
+        """Share of the models, the suspect among them, with a value as large."""
+        return (1 + sum(each >= self.value for each in self.controls)) / (len(self.controls) + 1)
+
+    @property
+    def beyond(self) -> bool:
+        """Whether it is beyond every control by far; never so with fewer than two of them."""
+        if len(self.controls) < 2:
+            return False
+        spread = statistics.stdev(self.controls)
+        return self.value > max(self.controls) + self.n_spreads * spread
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """P-values corrected for their number (Holm, 1979): no larger than alpha where the family's level is alpha."""
+    corrected: dict[str, float] = {}
+    largest = 0.0
+    for place, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
+        largest = max(largest, min(1.0, p_values[name] * (len(p_values) - place)))
+        corrected[name] = largest
+    return corrected
+
+
+def decide(
+    exact: Mapping[str, float], calibrated: Mapping[str, Calibrated], alike: bool, alpha: float = ALPHA
+) -> tuple[Verdict, dict[str, float]]:
+    """The verdict, and the corrected p-values of the exact tests.
+
+    Args:
+        exact: Test -> p-value.
+        calibrated: Test -> the suspect among controls.
+        alike: Whether context shows a likeness.
+        alpha: The level of the family of exact tests.
+    """
+    corrected = holm(exact)
+    if any(p <= alpha for p in corrected.values()):
+        return "PROVEN", corrected
+    if any(each.beyond for each in calibrated.values()):
+        return "STRONG", corrected
+    if not exact and not calibrated:
+        return ("CONTEXT ONLY" if alike else "ABSTAIN"), corrected
+    return ("CONTEXT ONLY" if alike else "NO EVIDENCE"), corrected

@@ -1,0 +1,162 @@
+"""The page about an audit, for a reader who is no statistician."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from danlu._version import __version__
+from danlu.core.artifact import environment
+from danlu.report.audit_pictures import axis_of_chance, block_map
+from danlu.report.page import render
+from danlu.report.words import Text, code, decimal, integer, percent, t
+
+__all__ = ["audit_page"]
+
+COMPONENTS = {
+    "feed-forward": t("feed-forward units", "前馈单元"),
+    "values": t("attention values", "注意力值通道"),
+}
+TESTS = {
+    "order of feed-forward": t("order of feed-forward units", "前馈单元的顺序"),
+    "order of values": t("order of attention values", "注意力值通道的顺序"),
+    "seed": t("random start (seed)", "随机起点（种子）"),
+    "siblings": t("rank among siblings", "在同胞模型中的名次"),
+}
+TYPES = {
+    "identical": t("identical", "完全相同"),
+    "repackaged": t("the same weights, packed otherwise", "权重相同，重新打包"),
+    "depth changed": t("blocks added, removed or repeated", "层数改变"),
+    "partial": t("only a part of it is the reference’s", "只有一部分来自参照模型"),
+    "quantised": t("quantised", "量化"),
+    "pruned": t("pruned", "剪枝"),
+    "LoRA merged": t("a LoRA adapter merged in", "合并了 LoRA 适配器"),
+    "trained further": t("trained further", "继续训练或微调"),
+    "derived": t("derived; how cannot be read", "派生，方式无法判断"),
+}
+DISGUISES = {
+    "rotated": t("its sequence was rotated", "残差流被旋转"),
+    "reordered": t("its units were put into another order", "单元顺序被打乱"),
+    "rescaled": t("its units were rescaled", "单元被缩放"),
+}
+VERDICTS = {
+    "PROVEN": t("Proven: not independent", "已证实：并非相互独立"),
+    "STRONG": t("Strong indication of kinship, no proof", "强烈迹象，但非证明"),
+    "CONTEXT ONLY": t("Alike, as unrelated models are too", "仅外观相似"),
+    "NO EVIDENCE": t("No evidence of kinship", "没有证据"),
+    "ABSTAIN": t("No test could be made", "无法检验"),
+}
+
+
+def audit_page(facts: Mapping[str, Any], digests: Mapping[str, str]) -> str:
+    """The page.
+
+    Args:
+        facts: The content of ``audit.json``.
+        digests: role -> digest of every model that took part.
+    """
+    order = {name: test for name, test in facts["order"].items() if isinstance(test, dict)}
+    test = order.get("feed-forward")
+    rows = [(COMPONENTS[name], made["z"], facts["control_order"][name]) for name, made in order.items()]
+    return render(
+        "audit.html",
+        facts=facts,
+        order=order,
+        why={name: why for name, why in facts["order"].items() if isinstance(why, str)},
+        headline=VERDICTS[facts["verdict"]],
+        sentence=_sentence(facts, order),
+        wording=_wording(facts),
+        tests=TESTS,
+        components=COMPONENTS,
+        types=[TYPES[name] for name in facts["types"]],
+        disguises=[DISGUISES[name] for name in facts["disguises"]],
+        axis=axis_of_chance(rows) if rows else None,
+        blocks=block_map(test["layer_map"], test["z_blocks"], max(test["layer_map"]) + 1) if test else None,
+        likeness=_likeness(facts),
+        digests=digests,
+        manifest={"environment": environment()},
+        version=__version__,
+    )
+
+
+def _sentence(facts: Mapping[str, Any], order: Mapping[str, Any]) -> Text:
+    """What it comes to, in a sentence or two."""
+    names = {"b": code(facts["suspect"]["name"]), "a": code(facts["reference"]["name"])}
+    if facts["verdict"] == "PROVEN":
+        name = min(facts["p"], key=lambda key: facts["p"][key])
+        p = {**{f"order of {key}": test["p"] for key, test in order.items()}}
+        p |= {key: facts[key]["p"] for key in ("seed",) if isinstance(facts[key], dict)}
+        p |= {"siblings": facts["sibling"]["p"]} if isinstance(facts["sibling"], dict) else {}
+        return t(
+            "{b} and {a} are <b>not independent</b>. If they had nothing to do with each other, a coincidence as large "
+            "as this one ({test}) would occur less than once in {n} pairs of models.",
+            "{b} 与 {a} <b>并非相互独立</b>。若两者毫无关系，如此程度的巧合（{test}）在每 {n} 对模型中不到一次。",
+            **names,
+            test=TESTS[name],
+            n=integer(round(1 / p[name])),
+        )
+    if facts["verdict"] == "STRONG":
+        return t(
+            "Units of {a} are found again in {b} far beyond all {n} models known to be unrelated. No exact test shows "
+            "it, so this is an indication and no proof.",
+            "在 {b} 中重新找到的 {a} 的单元，远多于全部 {n} 个已知无关的模型。"
+            "但没有精确检验予以证实，因此只是迹象，不是证明。",
+            **names,
+            n=integer(len(facts["control_clones"])),
+        )
+    if facts["verdict"] == "ABSTAIN":
+        return t(
+            "{b} and {a} cannot be held against each other, so nothing is said about them.",
+            "{b} 与 {a} 无法相互比较，因此不作任何判断。",
+            **names,
+        )
+    weak = [power["correlation"] for power in facts["power"].values()]
+    seen = t(
+        "A correlation of {r} of their units would have been seen in 99 of 100 cases.",
+        "若单元间残留 {r} 的相关，100 次中有 99 次会被发现。",
+        r=decimal(min(weak), 3),
+    ) if weak else t("", "")  # fmt: skip
+    return t(
+        "The tests found nothing by which {b} is nearer to {a} than chance. {seen} A model distilled from answers, or "
+        "trained anew for very long, may show nothing here.",
+        "检验没有发现 {b} 与 {a} 之间超出偶然的联系。{seen}"
+        "通过答案蒸馏得到的模型，或重新训练很久的模型，在此可能毫无痕迹。",
+        **names,
+        seen=seen,
+    )
+
+
+def _wording(facts: Mapping[str, Any]) -> Text:
+    """Who was first is another question."""
+    if facts["verdict"] not in ("PROVEN", "STRONG"):
+        return t("", "")
+    if isinstance(facts["seed"], dict) and facts["p"].get("seed", 1.0) <= facts["alpha"]:
+        return t(
+            "The suspect shows the random start that the reference’s record committed to before its first step: if the "
+            "commitment is older than the suspect, the suspect was derived from this run.",
+            "被审模型带有参照模型在训练第一步之前承诺过的随机起点：若承诺早于被审模型，则被审模型派生自该次训练。",
+        )
+    return t(
+        "Which of the two was first, or whether both come from a third model, weights do not tell: that takes a record "
+        "with a date.",
+        "两者孰先孰后，或是否同出于第三个模型，权重本身无法说明：这需要带日期的训练记录。",
+    )
+
+
+def _likeness(facts: Mapping[str, Any]) -> list[tuple[Text, str, str]]:
+    """What proves nothing: its name, the suspect's, and the range of the unrelated models."""
+    named = {
+        "gain_cosine": t("cosine of norm gains", "归一化增益的余弦"),
+        "gain_correlation": t("correlation of norm gains", "归一化增益的相关系数"),
+        "spread_curves": t("correlation of spreads over layers", "各层权重离散度曲线的相关系数"),
+        "same_config": t("values of the config that agree", "相同的配置项"),
+        "tokens": t("tokens in common", "共有词元"),
+    }
+    rows = []
+    for key, name in named.items():
+        write = percent if key in ("same_config", "tokens") else decimal
+        others = [each[key] for each in facts["control_likeness"] if each[key] is not None]
+        span = f"{write(min(others))} – {write(max(others))}" if others else "–"
+        value = facts["likeness"][key]
+        rows.append((name, "–" if value is None else write(value), span))
+    return rows

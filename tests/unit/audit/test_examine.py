@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from audit_models import L, derive, drawn, folder_of, permuted, rotated, trained
+from danlu.audit.examine import Findings, Question, examine
+from danlu.core.errors import UsageError
+from danlu.core.progress import Silent
+from danlu.core.seeds import Seeds
+from danlu.model.base import Model
+
+Tensors = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def reference() -> Model:
+    return trained(drawn("a"), 1.0, 1)
+
+
+@pytest.fixture(scope="module")
+def controls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    home = tmp_path_factory.mktemp("controls")
+    return tuple(folder_of(home / str(n), trained(drawn(f"control {n}"), 1.0, 10 + n)) for n in range(4))
+
+
+def audited(home: Path, suspect: Model, reference: Model, controls: tuple[Path, ...], **more: object) -> Findings:
+    folders = [folder_of(home / name, model) for name, model in (("b", suspect), ("a", reference))]
+    return examine(Question(suspect=folders[0], reference=folders[1], controls=controls, **more), Silent())
+
+
+def matrices(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Tensors], None]:
+    def of_all(tensors: Tensors) -> None:
+        for name, tensor in tensors.items():
+            if tensor.ndim == 2:
+                tensors[name] = change(tensor)
+
+    return of_all
+
+
+def int8(matrix: torch.Tensor) -> torch.Tensor:
+    step = matrix.abs().amax(1, keepdim=True) / 127
+    return (matrix / step).round() * step
+
+
+def int4(matrix: torch.Tensor) -> torch.Tensor:
+    groups = matrix.reshape(-1, 32)
+    step = groups.abs().amax(1, keepdim=True) / 7
+    return ((groups / step).round() * step).reshape(matrix.shape)
+
+
+def pruned(matrix: torch.Tensor) -> torch.Tensor:
+    return torch.where(matrix.abs() > matrix.abs().median(), matrix, 0.0)
+
+
+def low_rank(matrix: torch.Tensor) -> torch.Tensor:
+    draw = torch.Generator().manual_seed(len(matrix))
+    return matrix + 0.02 * torch.randn(len(matrix), 4, generator=draw) @ torch.randn(4, matrix.shape[1], generator=draw)
+
+
+def noisy(matrix: torch.Tensor) -> torch.Tensor:
+    return matrix + matrix.std() * torch.randn(matrix.shape, generator=torch.Generator().manual_seed(len(matrix)))
+
+
+WAYS = {
+    "identical": (lambda _: None, "identical", ()),
+    "cast": (matrices(lambda m: m.bfloat16().float()), "trained further", ()),
+    "int8": (matrices(int8), "quantised", ()),
+    "int4": (matrices(int4), "quantised", ()),
+    "pruned": (matrices(pruned), "pruned", ()),
+    "LoRA": (matrices(low_rank), "LoRA merged", ()),
+    "noise": (matrices(noisy), "trained further", ()),
+    "rotated": (rotated, "derived", ("rotated",)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_was_done_is_named(tmp_path: Path, reference: Model, controls: tuple[Path, ...], way: str) -> None:
+    change, kind, disguises = WAYS[way]
+    found = audited(tmp_path, derive(change, reference), reference, controls)
+    assert found.verdict == "PROVEN"
+    assert kind in found.types, (found.types, found.changes)
+    assert found.disguises == disguises
+    if way == "LoRA":
+        assert found.changes is not None
+        assert set(found.changes.details.values()) == {"4"}
+    if way == "int4":
+        assert found.changes is not None
+        assert "int4 in groups of 32" in found.changes.details.values()
+
+
+def test_units_in_another_order_are_counted_and_convict_nobody_alone(
+    tmp_path: Path, reference: Model, controls: tuple[Path, ...]
+) -> None:
+    def change(tensors: Tensors) -> None:
+        permuted(tensors)
+        for block in range(L):  # and the channels of the values, lest their order convicts
+            order = torch.cat([head * 16 + torch.randperm(16) for head in range(4)])
+            tensors[f"blocks.{block}.attention.v.weight"] = tensors[f"blocks.{block}.attention.v.weight"][order]
+            tensors[f"blocks.{block}.attention.out.weight"] = tensors[f"blocks.{block}.attention.out.weight"][:, order]
+
+    suspect = derive(change, trained(derive(lambda _: None, reference), 0.5, 2))
+    found = audited(tmp_path, suspect, reference, controls)
+    assert found.verdict == "STRONG"
+    assert "reordered" in found.disguises
+    assert found.clones is not None
+    assert found.clones.share > 0.9
+    assert max(found.control_clones) < 0.1
+
+
+def test_an_unrelated_model_is_not_accused(tmp_path: Path, reference: Model, controls: tuple[Path, ...]) -> None:
+    found = audited(tmp_path, trained(drawn("b"), 1.0, 3), reference, controls)
+    assert found.verdict == "NO EVIDENCE"
+    assert found.types == found.disguises == ()
+    assert found.likeness.gain_cosine is not None
+    assert found.likeness.gain_cosine > 0.95, "as like as the gains of any two models"
+    power = found.power["feed-forward"]
+    assert 0 < power.correlation < 0.2
+    assert power.planted[0.5]
+    assert not power.planted[0.01]
+
+
+def test_the_seed_tells_whose_start_it_was_whatever_was_done(
+    tmp_path: Path, reference: Model, controls: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danlu.audit.examine.seed_test", quick_seed_test)
+    start = (drawn("a"), Seeds.new("a"))
+
+    def hide(tensors: Tensors) -> None:
+        permuted(tensors)
+        rotated(tensors)
+
+    hidden = derive(hide, trained(derive(lambda _: None, reference), 0.5, 2))
+    found = audited(tmp_path / "hidden", hidden, reference, controls, start=start, alpha=0.05)
+    assert not isinstance(found.seed, str)
+    assert found.seed.p == 1 / 100
+    assert found.verdict == "PROVEN"
+    other = audited(tmp_path / "other", trained(drawn("b"), 1.0, 3), reference, controls, start=start, alpha=0.05)
+    assert not isinstance(other.seed, str)
+    assert other.seed.p > 0.05
+
+
+def quick_seed_test(*arguments: object) -> object:
+    from danlu.audit.seed_origin import seed_test
+
+    return seed_test(*arguments, n_seeds=99)  # type: ignore[arg-type]
+
+
+def test_siblings_rank_the_reference(tmp_path: Path, reference: Model, controls: tuple[Path, ...]) -> None:
+    child = trained(derive(lambda _: None, reference), 0.5, 2)
+    found = audited(tmp_path, child, reference, (), siblings=controls)
+    assert not isinstance(found.sibling, str)
+    assert found.sibling.p == 1 / (len(controls) + 1)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError):
+        examine(Question(suspect=tmp_path / "empty", reference=tmp_path / "empty"), Silent())

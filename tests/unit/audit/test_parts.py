@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from audit_models import drawn, folder_of
+from danlu.audit.checkpoint import Checkpoint
+from danlu.audit.content import compare_content
+from danlu.audit.data_order import data_order_test
+from danlu.audit.quantisation import scheme_of
+from danlu.audit.siblings import own_mistakes, rank_test
+from danlu.audit.verdict import Calibrated, decide, holm
+from danlu.core.seeds import Seeds
+from danlu.model.init import initial_weights
+from danlu.model.weights import save_tensors
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Path:
+    config = LlamaConfig(
+        vocab_size=99, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
+    return tmp_path / "llama"
+
+
+def test_a_checkpoint_of_transformers_is_read_under_our_names(llama: Path) -> None:
+    theirs = LlamaForCausalLM.from_pretrained(llama).state_dict()
+    with Checkpoint(llama) as found:
+        assert found.n_blocks == 2
+        assert found.guessed == {}
+        read = found.read("blocks.1.feedforward.gate.weight")
+    assert torch.equal(read, theirs["model.layers.1.mlp.gate_proj.weight"])
+
+
+def test_tensors_of_other_names_are_found_by_layer_and_shape(llama: Path) -> None:
+    with Checkpoint(llama) as found:
+        tensors = {tensor.name: tensor.read().clone() for tensor in found.stored}
+        before = {name: found.read(name) for name in found.names}
+    renamed = {name.replace("mlp.", "ffn.").replace("input_layernorm", "ln1"): each for name, each in tensors.items()}
+    save_tensors(renamed, llama / "model.safetensors", {"format": "pt"})
+    with Checkpoint(llama) as found:
+        assert len(found.guessed) == 8
+        assert found.guessed["model.layers.1.ffn.down_proj.weight"] == "model.layers.1.mlp.down_proj.weight"
+        after = {name: found.read(name) for name in found.names}
+    assert after.keys() == before.keys()
+    assert torch.equal(after["blocks.1.feedforward.down.weight"], before["blocks.1.feedforward.down.weight"]), (
+        "the only one of its shape"
+    )
+
+
+def test_content_does_not_depend_on_names(llama: Path, tmp_path: Path) -> None:
+    other = folder_of(tmp_path / "other", drawn("x"))
+    with Checkpoint(llama) as one, Checkpoint(llama) as same, Checkpoint(other) as another:
+        assert compare_content(one, same).share == 1
+        assert compare_content(one, same).root == compare_content(one, same).reference_root
+        assert compare_content(one, another).rounded_share == 0
+
+
+def test_initial_weights_are_those_that_a_model_starts_from() -> None:
+    model = drawn("a")
+    for name, tensor in initial_weights(model, Seeds.new("a")):
+        assert torch.equal(tensor.float(), model.get_parameter(name)), name
+    ((name, _),) = initial_weights(model, Seeds.new("a"), {"norm.weight"})
+    assert name == "norm.weight"
+
+
+def test_quantised_matrices_show_their_grid_and_others_none() -> None:
+    m = torch.randn(64, 256, generator=torch.Generator().manual_seed(1))
+    assert scheme_of(m) is None
+    assert scheme_of(m.bfloat16().float()) is None
+    step = m.abs().amax(1, keepdim=True) / 127
+    assert scheme_of((m / step).round() * step) == "int8 by row"
+    groups = m.reshape(-1, 64)
+    low, high = groups.amin(1, keepdim=True), groups.amax(1, keepdim=True)
+    step = (high - low) / 15
+    assert scheme_of((((groups - low) / step).round() * step + low).reshape(m.shape)) == "int4 in groups of 64"
+    assert scheme_of(m.to(torch.float8_e4m3fn).float()) == "fp8"
+    assert scheme_of(torch.where(m.abs() > 1.5, m, 0.0)) is None, "pruned, not quantised"
+
+
+def test_the_order_of_data_is_found_where_it_left_a_trace_and_not_elsewhere() -> None:
+    draw = np.random.default_rng(1)
+    steps = draw.permutation(2000)
+    noise = draw.standard_normal(2000)
+    found = data_order_test(steps, noise - 0.0003 * steps, n_orders=999)
+    assert found.p == 1 / 1000
+    assert found.rho == pytest.approx(stats.spearmanr(steps, noise - 0.0003 * steps)[0])
+    nulls = [data_order_test(draw.permutation(100), draw.standard_normal(100), n_orders=99).p for _ in range(200)]
+    assert stats.kstest(nulls, "uniform").pvalue > 0.01
+    with pytest.raises(ValueError, match="at least three"):
+        data_order_test(np.arange(2), np.zeros(2))
+
+
+def test_who_shares_the_mistakes_of_one_is_nearest_to_that_one() -> None:
+    draw = np.random.default_rng(2)
+    truth = draw.integers(0, 50, 1000)
+    family = np.stack([np.where(draw.random(1000) < 0.2, draw.integers(0, 50, 1000), truth) for _ in range(8)])
+    student = np.where(draw.random(1000) < 0.5, family[0], truth)
+    near = own_mistakes(student, family)
+    assert near.argmax() == 0
+    assert rank_test(near[0], near[1:].tolist(), "mistakes").p == 1 / 8
+    assert rank_test(0.1, [0.1, 0.2, 0.05], "ties count against").p == 3 / 4
+
+
+def test_holm_and_the_verdict() -> None:
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
+    far, near = Calibrated(value=0.9, controls=(0.1, 0.12, 0.11)), Calibrated(value=0.13, controls=(0.1, 0.12, 0.11))
+    assert decide({"a": 1e-4, "b": 0.5}, {}, False)[0] == "PROVEN"
+    assert decide({"a": 8e-4, "b": 0.5}, {}, False)[0] == "NO EVIDENCE", "two tests were made"
+    assert decide({"a": 0.5}, {"clones": far}, True)[0] == "STRONG"
+    assert decide({"a": 0.5}, {"clones": near}, True)[0] == "CONTEXT ONLY"
+    assert decide({}, {}, False)[0] == "ABSTAIN"
+    assert not Calibrated(value=0.9, controls=(0.1,)).beyond, "one control shows no spread"
