@@ -177,7 +177,7 @@ def _seed(suspect: Checkpoint, reference: Checkpoint, question: Question) -> See
         return "the seeds of the reference's run are not at hand"
     module, seeds = question.start
     drawn = getattr(module.config, "embedding_from", "random") == "random"
-    return seed_test(suspect, module, seeds, reference.tokens(), drawn)
+    return seed_test(suspect, module, seeds, reference, drawn)
 
 
 def _sibling(suspect: Checkpoint, reference: Checkpoint, siblings: Sequence[Checkpoint]) -> SiblingTest | str:

@@ -10,9 +10,9 @@ from danlu.audit.units import COMPONENTS, Component, Parameters, Units, read_uni
 
 __all__ = ["Resemblance"]
 
-_MOST_BLOCKS = 6
+_MOST_BLOCKS = 3
 """Blocks that are looked for."""
-_MOST_UNITS = 512
+_MOST_UNITS = 128
 """Units of each that are."""
 
 

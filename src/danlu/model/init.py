@@ -7,14 +7,15 @@ values do not depend on what other parameters there are or in which order they a
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
 from danlu.core.seeds import Seeds
 
-__all__ = ["EMBEDDING_STD", "initial_weights", "initialise"]
+__all__ = ["EMBEDDING_STD", "initial_weights", "initialise", "standard_rows"]
 
 EMBEDDING_STD = 0.05
 """Of token vectors: larger than BERT's 0.02, because they also score the tokens and so set the scale of its logits."""
@@ -32,9 +33,7 @@ def initialise(model: nn.Module, seeds: Seeds) -> None:
             model.get_parameter(name).copy_(tensor)
 
 
-def initial_weights(
-    model: nn.Module, seeds: Seeds, wanted: Container[str] | None = None
-) -> Iterator[tuple[str, torch.Tensor]]:
+def initial_weights(model: nn.Module, seeds: Seeds) -> Iterator[tuple[str, torch.Tensor]]:
     """What every parameter starts from, in float64.
 
     Matrices: normal with standard deviation 1/sqrt(fan-in) (LeCun et al., 1998). Embeddings: normal,
@@ -43,20 +42,25 @@ def initial_weights(
     Args:
         model: The model, of which only names and shapes count: it may be on the device ``meta``.
         seeds: The run's seeds.
-        wanted: Which parameters; None: all.
     """
     for module_name, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             full_name = f"{module_name}.{name}" if module_name else name
-            if wanted is not None and full_name not in wanted:
-                continue
             if parameter.ndim < 2:
                 yield full_name, torch.full(parameter.shape, 1.0 if name == "weight" else 0.0, dtype=torch.float64)
             else:
                 embedding = isinstance(module, nn.Embedding | nn.EmbeddingBag)
                 std = EMBEDDING_STD if embedding else 1 / math.sqrt(parameter[0].numel())
-                # By NumPy in float64: torch.randn gives other last bits on processors with other instructions.
-                yield (
-                    full_name,
-                    torch.from_numpy(seeds.generator("init", full_name).standard_normal(parameter.shape) * std),
-                )
+                yield full_name, torch.from_numpy(standard_rows(seeds, full_name, parameter.shape) * std)
+
+
+def standard_rows(seeds: Seeds, name: str, shape: Sequence[int]) -> np.ndarray:
+    """A matrix before it is scaled, float64; fewer rows are the first ones of more.
+
+    Args:
+        seeds: The run's seeds.
+        name: The parameter.
+        shape: Its shape.
+    """
+    # By NumPy in float64: torch.randn gives other last bits on processors with other instructions.
+    return seeds.generator("init", name).standard_normal(shape)

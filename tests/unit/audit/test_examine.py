@@ -136,7 +136,8 @@ def test_the_seed_tells_whose_start_it_was_whatever_was_done(
     hidden = derive(hide, trained(derive(lambda _: None, reference), 0.5, 2))
     found = audited(tmp_path / "hidden", hidden, reference, controls, start=start, alpha=0.05)
     assert not isinstance(found.seed, str)
-    assert found.seed.p == 1 / 100
+    assert found.seed.p == 2 / 100
+    assert found.seed.basis == "tokens"
     assert found.verdict == "PROVEN"
     other = audited(tmp_path / "other", trained(drawn("b"), 1.0, 3), reference, controls, start=start, alpha=0.05)
     assert not isinstance(other.seed, str)

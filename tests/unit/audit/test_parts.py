@@ -16,7 +16,7 @@ from danlu.audit.quantisation import scheme_of
 from danlu.audit.siblings import own_mistakes, rank_test
 from danlu.audit.verdict import Calibrated, decide, holm
 from danlu.core.seeds import Seeds
-from danlu.model.init import initial_weights
+from danlu.model.init import initial_weights, standard_rows
 from danlu.model.weights import save_tensors
 
 
@@ -66,8 +66,9 @@ def test_initial_weights_are_those_that_a_model_starts_from() -> None:
     model = drawn("a")
     for name, tensor in initial_weights(model, Seeds.new("a")):
         assert torch.equal(tensor.float(), model.get_parameter(name)), name
-    ((name, _),) = initial_weights(model, Seeds.new("a"), {"norm.weight"})
-    assert name == "norm.weight"
+    name = "blocks.0.feedforward.up.weight"
+    few = standard_rows(Seeds.new("a"), name, (3, 64))
+    assert (few == standard_rows(Seeds.new("a"), name, (96, 64))[:3]).all(), "few rows are the first of more"
 
 
 def test_quantised_matrices_show_their_grid_and_others_none() -> None:
