@@ -1,16 +1,17 @@
 """Faults of the disk under a training run: what it says, what it goes on from, and whether it ends with the same bytes.
 
-    PYTHONPATH=src:tests python bench/faults.py
+    PYTHONPATH=src:tests python bench/faults.py [--disks]
 
 A tiny GPT with gradient accumulation and a mean of its weights is killed half-way. Then, fault by fault, each on a copy
 of what was left: a flipped byte, a lost end and a missing file, for every file of the newest checkpoint, of one process
-and of two that share the tensors (FSDP2); a disk that fills up, becomes read-only or belongs to somebody else (as root
-alone: the disk is a small tmpfs). The run that goes on is compared with one that was left alone: by the SHA-256 of its
-weights and its curve, or, in two processes, by the largest difference of a loss.
+and of two that share the tensors (FSDP2); a disk that fills up or becomes read-only, and a folder that takes nothing
+(as root alone: the disk is a small tmpfs, the folder made immutable). The run that goes on is compared with one that
+was left alone: by the SHA-256 of its weights and its curve, or, in two processes, by the largest difference of a loss.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,6 @@ from small import make_dataset, recipe_text
 
 TRAIN = {"epochs": 4, "accumulate": 2, "ema_decay": 0.99, "batch_tokens": 256, "checkpoint_seconds": 0}
 CUT = 8
-NOBODY = 65534
 DISK = "1m"
 
 
@@ -117,33 +117,50 @@ def damaged_files(begun: Begun) -> Iterator[tuple[str, str, str]]:
 
 def bad_disks(begun: Begun) -> Iterator[tuple[str, str, str]]:
     """A workspace on a disk that does not let itself be written to; mended, the run goes on."""
-    for fault in ("full disk", "read-only disk", "folder of somebody else"):
+    for fault, broken in (("full disk", full), ("read-only disk", read_only), ("folder not to be written to", closed)):
         begun.fresh()
-        with small_disk(begun.crew.workspace):
-            runs = begun.crew.workspace / "runs"
-            before = {path.name for path in runs.glob("*/checkpoints/step-*")}
-            filler = begun.crew.workspace / "filler"
-            if fault == "full disk":
-                filler.write_bytes(bytes(free(runs) - 64 * 1024))
-            elif fault == "read-only disk":
-                remount(begun.crew.workspace, "ro")
-            done = trained(begun, user=NOBODY if fault.startswith("folder") else None)
-            if fault == "read-only disk":
-                remount(begun.crew.workspace, "rw")
-            filler.unlink(missing_ok=True)
-            lost = before - {path.name for path in runs.glob("*/checkpoints/step-*")}
+        runs = begun.crew.workspace / "runs"
+        with small_disk(begun.crew.workspace) if broken is not closed else nullcontext():
+            newest = begun.newest().name
+            with broken(begun.crew.workspace):
+                done = trained(begun)
             left = [path.name for path in runs.glob("*/checkpoints/.scratch-*")]
-            whole = f"LOST {lost or left}" if left or not before & before - lost else "checkpoint intact, nothing left"
-            error = next((line for line in done.stderr.splitlines() if "error" in line.lower()), "NOTHING")
-            error = error.replace(str(begun.crew.workspace), "WORKSPACE")
+            whole = "nothing half-written" if begun.newest().name >= newest and not left else f"LOST, or LEFT {left}"
+            error = next((line for line in done.stderr.splitlines() if line.startswith("error:")), "NOTHING")
             yield fault, f"exit {done.returncode}; {error}; {whole}", begun.ends()
 
 
-def trained(begun: Begun, user: int | None) -> subprocess.CompletedProcess[str]:
-    """``danlu train`` as anybody types it, and maybe as somebody else."""
+def trained(begun: Begun) -> subprocess.CompletedProcess[str]:
+    """``danlu train`` as anybody types it."""
     folder, workspace = begun.crew.folder, begun.crew.workspace
     command = [sys.executable, "-B", "-m", "danlu", "train", str(folder / "recipe.yaml"), "-w", str(workspace)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, user=user)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@contextmanager
+def full(workspace: Path) -> Iterator[None]:
+    """The disk has room for a checkpoint or two."""
+    filler = workspace / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(workspace).free - 64 * 1024))
+    yield
+    filler.unlink()
+
+
+@contextmanager
+def read_only(workspace: Path) -> Iterator[None]:
+    """The disk is mounted for reading."""
+    subprocess.run(["mount", "-o", "remount,ro", str(workspace)], check=True)
+    yield
+    subprocess.run(["mount", "-o", "remount,rw", str(workspace)], check=True)
+
+
+@contextmanager
+def closed(workspace: Path) -> Iterator[None]:
+    """The folder of checkpoints takes nothing, not even from root."""
+    (folder,) = workspace.glob("runs/tiny-model-*/checkpoints")
+    subprocess.run(["chattr", "+i", str(folder)], check=True)
+    yield
+    subprocess.run(["chattr", "-i", str(folder)], check=True)
 
 
 @contextmanager
@@ -160,21 +177,17 @@ def small_disk(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def remount(folder: Path, how: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], check=True)
-
-
-def free(folder: Path) -> int:
-    return shutil.disk_usage(folder).free
-
-
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--disks", action="store_true", help="bad disks alone")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
         one = Begun.make(Path(name) / "one", 1)
-        two = Begun.make(Path(name) / "two", 2, "train.parallel=fsdp")
         may_mount = os.geteuid() == 0
-        parts = [("one process", damaged_files(one)), ("two processes, FSDP2", damaged_files(two))]
+        parts = []
+        if not given.disks:
+            two = Begun.make(Path(name) / "two", 2, "train.parallel=fsdp")
+            parts = [("one process", damaged_files(one)), ("two processes, FSDP2", damaged_files(two))]
         parts += [("one process", bad_disks(one))] if may_mount else []
         print("| | fault | what it said | what came of it |\n|---|---|---|---|")
         for who, rows in parts:

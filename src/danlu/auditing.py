@@ -47,12 +47,14 @@ def audit(workspace: Workspace, suspect: str, words: Sequence[str], progress: Pr
     config = resolve(AuditConfig, [read_overrides(words)]).config
     folders = {"suspect": _folder(workspace, suspect), "reference": _folder(workspace, config.against)}
     groups = {"controls": _models_in(config.controls), "siblings": _models_in(config.siblings)}
+    seed = _told_seed(folders["reference"])
     question = Question(
         suspect=folders["suspect"],
         reference=folders["reference"],
         controls=groups["controls"],
         siblings=groups["siblings"],
         start=_start(workspace, folders["reference"]),
+        seed=seed,
         alpha=config.alpha,
     )
     digests = {role: digest_of(file_digests(folder)) for role, folder in folders.items()}
@@ -66,6 +68,7 @@ def audit(workspace: Workspace, suspect: str, words: Sequence[str], progress: Pr
         "controls": [folder.name for folder in groups["controls"]],
         "siblings": [folder.name for folder in groups["siblings"]],
         "alpha": config.alpha,
+        "told_seed": seed,
         "command": " ".join(["danlu audit", suspect, *words]),
         **findings,
     }
@@ -90,6 +93,14 @@ def _models_in(folder: str | None) -> tuple[Path, ...]:
         advice = "give a folder with one folder a model: config.json, model.safetensors"
         raise UsageError("there are no models in this folder", where=str(path), advice=advice)
     return found
+
+
+def _told_seed(reference: Path) -> str | None:
+    """The seed that the recipe of a model of ours named, if it named one."""
+    if not (reference / "manifest.json").is_file():
+        return None
+    seed = Artifact.open(reference, "model").config.get("seed")
+    return None if seed is None else str(seed)
 
 
 def _start(workspace: Workspace, reference: Path) -> tuple[Model, Seeds] | None:

@@ -44,6 +44,7 @@ class Question:
         controls: Models known to have nothing to do with the reference.
         siblings: Models of the reference's recipe and data, of other seeds.
         start: The reference's module and the seeds that its record committed to; None: they are not at hand.
+        seed: The word or number that the reference's run was told as its seed; None: it drew one, or nobody knows.
         alpha: Level of the family of exact tests.
     """
 
@@ -52,6 +53,7 @@ class Question:
     controls: tuple[Path, ...] = ()
     siblings: tuple[Path, ...] = ()
     start: tuple[Model, Seeds] | None = None
+    seed: str | None = None
     alpha: float = ALPHA
 
 
@@ -127,8 +129,8 @@ def examine(question: Question, progress: Progress) -> Findings:
         calibrated = {} if clones is None else {"clones": Calibrated(value=clones.share, controls=shares)}
         likeness = compare_context(suspect, reference)
         alike = content.rounded_share > 0 or (likeness.gain_correlation or 0.0) > _ALIKE
-        verdict, corrected = decide(exact, calibrated, alike, question.alpha)
-        kin = verdict in ("PROVEN", "STRONG")
+        verdict, corrected = decide(exact, calibrated, alike, question.alpha, question.seed is not None)
+        kin = verdict in ("PROVEN", "SHARED START", "STRONG")
         changes = _changes(suspect, reference, order) if kin else None
         types, disguises = name_types(suspect, reference, order, clones, content, changes) if kin else ((), ())
         progress.stage("audit: what the tests could have seen")

@@ -14,7 +14,9 @@ A commitment that is older than the suspect also says who was first.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -30,12 +32,14 @@ __all__ = ["N_SEEDS", "SeedTest", "seed_test"]
 
 N_SEEDS = 4999
 """Seeds that were never used, to compare with."""
-_MOST_BLOCKS = 3
+_MOST_BLOCKS = 2
 """Blocks of a start that are looked for,"""
-_MOST_UNITS = 64
+_MOST_UNITS = 32
 """and units of each: the first ones, for the others need not be drawn then."""
 _MOST_TOKENS = 2048
 """Shared tokens that a rotation rests on: those with the smallest numbers in the start."""
+_AT_ONCE = 64
+"""Starts that are looked at together."""
 _CLEAR = 1e-3
 """The p from which on the second basis is not looked at."""
 
@@ -90,13 +94,13 @@ def seed_test(
         return "the two have sequences of different width or other units, and no tokens by which to compare them"
     best: SeedTest | None = None
     for basis in measure.bases:
-        value = measure(seeds, basis)
-        unused = np.array([measure(Seeds.new(f"unused {number}"), basis) for number in range(n_seeds)])
+        (value,) = measure([seeds], basis)
+        unused = measure((Seeds.new(f"unused {number}") for number in range(n_seeds)), basis)
         p = (1 + int((unused >= value).sum())) / (n_seeds + 1)
         found = SeedTest(
             p=min(1.0, p * len(measure.bases)),
             z=float((value - unused.mean()) / unused.std()),
-            resemblance=value,
+            resemblance=float(value),
             unused=float(unused.mean()),
             basis=basis,
             n_seeds=n_seeds,
@@ -134,17 +138,32 @@ class _Likeness:
         able = {"same": self._theirs[0].shape[2] == self._width, "tokens": self._vectors is not None}
         self.bases = [basis for basis, is_able in able.items() if is_able and fits]
 
-    def __call__(self, seeds: Seeds, basis: str) -> float:
-        turned = self._theirs
+    def __call__(self, seeds: Iterable[Seeds], basis: str) -> np.ndarray:
+        """How much each start does: float64 ``[n]``."""
+        return np.concatenate([self._of(some, basis) for some in _batched(seeds, _AT_ONCE)])
+
+    def _of(self, seeds: Sequence[Seeds], basis: str) -> np.ndarray:
+        ours = torch.stack([self._drawn(each, basis) for each in seeds])  # [n, blocks, units, reads * D]
+        best = []
+        for theirs in self._theirs:
+            cosines = ours.flatten(0, 2) @ theirs.flatten(1).T
+            best.append(cosines.amax(1).reshape(ours.shape[:3]).mean(2))
+        likeness: np.ndarray = torch.stack(best).amax(0).mean(1).double().numpy()
+        return likeness / len(self._names[0])
+
+    def _drawn(self, seeds: Seeds, basis: str) -> torch.Tensor:
+        """What the first units of a start read, in the suspect's basis."""
+        shape = (self._n_units, self._width)
+        rows = [[standard_rows(seeds, name, shape) for name in of_block] for of_block in self._names]
+        drawn = F.normalize(torch.from_numpy(np.array(rows)).float().transpose(1, 2), dim=-1)
         if basis == "tokens" and self._vectors is not None:
             tokens = torch.from_numpy(standard_rows(seeds, TOKENS, (self._n_rows, self._width))).float()
-            rotation = procrustes(self._vectors, tokens[self._rows])
-            turned = [F.normalize(each @ rotation, dim=-1) for each in turned]
-        found = []
-        for names in self._names:
-            shape = (self._n_units, self._width)
-            drawn = [torch.from_numpy(standard_rows(seeds, name, shape)).float() for name in names]
-            ours = F.normalize(torch.stack(drawn, dim=1), dim=-1).flatten(1)
-            best = max(float((ours @ each.flatten(1).T).amax(1).mean()) for each in turned)
-            found.append(best / len(names))
-        return float(np.mean(found))
+            drawn = drawn @ procrustes(self._vectors, tokens[self._rows]).T
+        return drawn.flatten(2)
+
+
+def _batched(seeds: Iterable[Seeds], n: int) -> Iterator[list[Seeds]]:
+    """Some at a time."""
+    left = iter(seeds)
+    while some := list(islice(left, n)):
+        yield some

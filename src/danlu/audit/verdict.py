@@ -12,10 +12,11 @@ __all__ = ["ALPHA", "Calibrated", "Verdict", "decide", "holm"]
 ALPHA = 1e-3
 """Chance that a suspect which has nothing to do with the reference is convicted, over all exact tests made."""
 
-Verdict = Literal["PROVEN", "STRONG", "CONTEXT ONLY", "NO EVIDENCE", "ABSTAIN"]
-"""``PROVEN``: an exact test rejects independence. ``STRONG``: a test that is calibrated by unrelated models does, and
-goes beyond all of them. ``CONTEXT ONLY``: nothing but likeness that unrelated models show, too. ``NO EVIDENCE``: the
-tests were made and found nothing. ``ABSTAIN``: none could be made."""
+Verdict = Literal["PROVEN", "SHARED START", "STRONG", "CONTEXT ONLY", "NO EVIDENCE", "ABSTAIN"]
+"""``PROVEN``: an exact test rejects independence. ``SHARED START``: it does, but the reference began from a seed that
+anybody may have chosen, so that two models can have the same start and nothing else in common. ``STRONG``: a test that
+is calibrated by unrelated models goes beyond all of them. ``CONTEXT ONLY``: nothing but likeness that unrelated models
+show, too. ``NO EVIDENCE``: the tests were made and found nothing. ``ABSTAIN``: none could be made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,11 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def decide(
-    exact: Mapping[str, float], calibrated: Mapping[str, Calibrated], alike: bool, alpha: float = ALPHA
+    exact: Mapping[str, float],
+    calibrated: Mapping[str, Calibrated],
+    alike: bool,
+    alpha: float = ALPHA,
+    public_seed: bool = False,
 ) -> tuple[Verdict, dict[str, float]]:
     """The verdict, and the corrected p-values of the exact tests.
 
@@ -66,11 +71,12 @@ def decide(
         calibrated: Test -> the suspect among controls.
         alike: Whether context shows a likeness.
         alpha: The level of the family of exact tests.
+        public_seed: Whether the reference's seed is one that others may have chosen as well.
     """
     corrected = holm(exact)
     if any(p <= alpha for p in corrected.values()):
-        return "PROVEN", corrected
-    if any(each.beyond for each in calibrated.values()):
+        return ("SHARED START" if public_seed else "PROVEN"), corrected
+    if not public_seed and any(each.beyond for each in calibrated.values()):
         return "STRONG", corrected
     if not exact and not calibrated:
         return ("CONTEXT ONLY" if alike else "ABSTAIN"), corrected

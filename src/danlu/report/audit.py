@@ -9,7 +9,7 @@ from danlu._version import __version__
 from danlu.core.artifact import environment
 from danlu.report.audit_pictures import axis_of_chance, block_map
 from danlu.report.page import render
-from danlu.report.words import Text, code, decimal, integer, percent, t
+from danlu.report.words import Text, code, decimal, integer, marked, percent, t
 
 __all__ = ["audit_page"]
 
@@ -39,8 +39,20 @@ DISGUISES = {
     "reordered": t("its units were put into another order", "单元顺序被打乱"),
     "rescaled": t("its units were rescaled", "单元被缩放"),
 }
+REASONS = {
+    "the seeds of the reference's run are not at hand": t(
+        "the seeds of the reference’s run are not at hand", "没有参照模型训练时的种子"
+    ),
+    "no siblings of the reference are at hand": t("no siblings of the reference are at hand", "没有参照模型的同胞模型"),
+    "there are no Transformer blocks in one of the two": t(
+        "there are no Transformer blocks in one of the two", "其中一个模型没有 Transformer 层"
+    ),
+    "the two have different numbers of heads": t("the two have different numbers of heads", "两者的注意力头数不同"),
+}
+"""Why a test could not be made, where no numbers are in it."""
 VERDICTS = {
     "PROVEN": t("Proven: not independent", "已证实：并非相互独立"),
+    "SHARED START": t("They share a random start that anybody may have", "共有一个任何人都可能使用的随机起点"),
     "STRONG": t("Strong indication of kinship, no proof", "强烈迹象，但非证明"),
     "CONTEXT ONLY": t("Alike, as unrelated models are too", "仅外观相似"),
     "NO EVIDENCE": t("No evidence of kinship", "没有证据"),
@@ -67,6 +79,7 @@ def audit_page(facts: Mapping[str, Any], digests: Mapping[str, str]) -> str:
         sentence=_sentence(facts, order),
         wording=_wording(facts),
         tests=TESTS,
+        reason_of=lambda why: REASONS.get(why, marked(why)),
         components=COMPONENTS,
         types=[TYPES[name] for name in facts["types"]],
         disguises=[DISGUISES[name] for name in facts["disguises"]],
@@ -82,7 +95,7 @@ def audit_page(facts: Mapping[str, Any], digests: Mapping[str, str]) -> str:
 def _sentence(facts: Mapping[str, Any], order: Mapping[str, Any]) -> Text:
     """What it comes to, in a sentence or two."""
     names = {"b": code(facts["suspect"]["name"]), "a": code(facts["reference"]["name"])}
-    if facts["verdict"] == "PROVEN":
+    if facts["verdict"] in ("PROVEN", "SHARED START"):
         name = min(facts["p"], key=lambda key: facts["p"][key])
         p = {**{f"order of {key}": test["p"] for key, test in order.items()}}
         p |= {key: facts[key]["p"] for key in ("seed",) if isinstance(facts[key], dict)}
@@ -128,6 +141,16 @@ def _sentence(facts: Mapping[str, Any], order: Mapping[str, Any]) -> Text:
 
 def _wording(facts: Mapping[str, Any]) -> Text:
     """Who was first is another question."""
+    if facts["verdict"] == "SHARED START":
+        return t(
+            "But {a} was trained from the seed {s}, which was told and not drawn: whoever trains the same make of "
+            "model from it has the same start, without having copied anything. This is no proof of descent. A model "
+            "trained without a seed in its recipe draws one that nobody else has.",
+            "但 {a} 使用的是指定的种子 {s}，而不是随机抽取的：任何人用它训练同样结构的模型，"
+            "都会有相同的起点，并不需要抄袭。因此这不能证明派生关系。配方中不写种子时，训练会抽取一个独一无二的种子。",
+            a=code(facts["reference"]["name"]),
+            s=code(facts["told_seed"]),
+        )
     if facts["verdict"] not in ("PROVEN", "STRONG"):
         return t("", "")
     if isinstance(facts["seed"], dict) and facts["p"].get("seed", 1.0) <= facts["alpha"]:
@@ -137,9 +160,9 @@ def _wording(facts: Mapping[str, Any]) -> Text:
             "被审模型带有参照模型在训练第一步之前承诺过的随机起点：若承诺早于被审模型，则被审模型派生自该次训练。",
         )
     return t(
-        "Which of the two was first, or whether both come from a third model, weights do not tell: that takes a record "
-        "with a date.",
-        "两者孰先孰后，或是否同出于第三个模型，权重本身无法说明：这需要带日期的训练记录。",
+        "Which of the two was first, or whether both come from a third model or from one seed of one program, weights "
+        "do not tell: that takes a record with a date.",
+        "两者孰先孰后，或是否同出于第三个模型、同一程序的同一种子，权重本身无法说明：这需要带日期的训练记录。",
     )
 
 

@@ -161,7 +161,8 @@ class Run:
                 )
                 aside = folder.with_name(f"damaged-{folder.name}")
                 shutil.rmtree(aside, ignore_errors=True)
-                folder.rename(aside)
+                with explained(aside):
+                    folder.rename(aside)
                 continue
             return int(folder.name.removeprefix("step-"))
         return -1
@@ -228,7 +229,8 @@ class Run:
         passing = [folder for folder in self._newest_first() if folder != best]
         for folder in passing[self._config.keep_last :]:
             if every is None or int(folder.name.removeprefix("step-")) % every:
-                shutil.rmtree(folder)
+                with explained(folder):
+                    shutil.rmtree(folder)
 
 
 def _check(folder: Path) -> None:

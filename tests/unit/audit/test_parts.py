@@ -115,6 +115,8 @@ def test_holm_and_the_verdict() -> None:
     assert decide({"a": 1e-4, "b": 0.5}, {}, False)[0] == "PROVEN"
     assert decide({"a": 8e-4, "b": 0.5}, {}, False)[0] == "NO EVIDENCE", "two tests were made"
     assert decide({"a": 0.5}, {"clones": far}, True)[0] == "STRONG"
+    assert decide({"a": 1e-4}, {"clones": far}, True, public_seed=True)[0] == "SHARED START", "others may have it"
+    assert decide({"a": 0.5}, {"clones": far}, True, public_seed=True)[0] == "CONTEXT ONLY"
     assert decide({"a": 0.5}, {"clones": near}, True)[0] == "CONTEXT ONLY"
     assert decide({}, {}, False)[0] == "ABSTAIN"
     assert not Calibrated(value=0.9, controls=(0.1,)).beyond, "one control shows no spread"

@@ -233,3 +233,18 @@ def test_the_lock_of_a_process_that_died_is_free(tmp_path):
     assert done.returncode == -9
     with lock(tmp_path / "lock", holder="the run"):
         pass
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_is_told_of(tmp_path, monkeypatch):
+    run, _ = saved(tmp_path, 1, 2)
+
+    def refuse(path, ignore_errors=False):
+        if not ignore_errors:
+            raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr("danlu.train.checkpoint.shutil.rmtree", refuse)
+    work = make_training()
+    with pytest.raises(DanluError, match=r"could not write: Operation not permitted") as found:
+        run.save(Engine(work).tensors(), State(step=3))
+    assert "choose a folder" in str(found.value.advice)
+    assert {"step-00000001", "step-00000002", "step-00000003"} <= set(names(run))
