@@ -64,7 +64,7 @@ class PixelLogisticRegression:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the number of iterations is a choice
             regression.fit(_flat(images_nCYX), labels)
-        self._coefficients_KP = regression.coef_.astype(np.float32)
+        self._coefficients_KP = np.ascontiguousarray(regression.coef_, np.float32)  # the file takes bytes as they lie
         self._intercepts_K = regression.intercept_.astype(np.float32)
         return self
 
