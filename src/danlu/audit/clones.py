@@ -60,9 +60,12 @@ def count_clones(
 
 
 def matched(ours: Units, theirs: Units) -> tuple[list[tuple[int, int]], int]:
-    """Units that are matched alike by what they read first and by their other vectors, and how many of them moved."""
-    first, *others = (_orders(ours.vectors[0, :, k], theirs.vectors[0, :, k]) for k in range(ours.vectors.shape[2]))
-    same = sorted(set.intersection(set(first), *map(set, others[:1])))
+    """Units that are matched alike by their first and by their second vectors, and how many of them moved.
+
+    Where there is a gate these are what the gate and what the other branch reads; else what a unit reads and writes.
+    """
+    first, second = (set(_orders(ours.vectors[0, :, k], theirs.vectors[0, :, k])) for k in range(2))
+    same = sorted(first & second)
     return same, sum(a != b for a, b in same)
 
 
