@@ -38,6 +38,8 @@ _MOST_UNITS = 32
 """and units of each: the first ones, for the others need not be drawn then."""
 _MOST_TOKENS = 2048
 """Shared tokens that a rotation rests on: those with the smallest numbers in the start."""
+_PER_CHANNEL = 4
+"""and so many a channel, where those are fewer."""
 _AT_ONCE = 64
 """Starts that are looked at together."""
 _CLEAR = 1e-3
@@ -131,7 +133,7 @@ class _Likeness:
         self._theirs = [each[:, :-1] for each in units]  # the last vector is what a unit writes
         self._vectors = None
         if shared is not None:
-            first = shared[1].argsort()[:_MOST_TOKENS]
+            first = shared[1].argsort()[: min(_MOST_TOKENS, _PER_CHANNEL * self._width)]
             self._rows, self._n_rows = shared[1][first], int(shared[1][first].max()) + 1
             self._vectors = suspect.read(TOKENS)[shared[0][first]]
         fits = {each.shape[1] for each in self._theirs} == {n_reads}
