@@ -43,7 +43,7 @@ def shared_rows(suspect: Parameters, reference: Parameters) -> tuple[torch.Tenso
     """
     if TOKENS not in suspect or TOKENS not in reference:
         return None
-    (n_theirs, their_width), (n_ours, our_width) = suspect.read(TOKENS).shape, reference.read(TOKENS).shape
+    (n_theirs, their_width), (n_ours, our_width) = suspect.shape(TOKENS), reference.shape(TOKENS)
     their_ids, our_ids = suspect.tokens(), reference.tokens()
     if their_ids is not None and our_ids is not None:
         shared = sorted(their_ids.keys() & our_ids.keys())

@@ -110,11 +110,14 @@ class Checkpoint(contextlib.ExitStack):
             sizes[tensor.kind] += math.prod(tensor.shape)
         return max(sizes, key=lambda kind: sizes[kind])
 
-    def size(self, name: str) -> int:
-        """How many numbers a parameter has."""
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a parameter, without a look at its numbers."""
         part = self._parts[name]
-        n_numbers = math.prod(part.stored.shape)
-        return n_numbers * part.n_rows[part.number] // sum(part.n_rows) if part.n_rows else n_numbers
+        shape = tuple(part.stored.shape)
+        if not part.n_rows:
+            return shape
+        rest = shape[:-1] if part.place.layout == "transposed" and len(shape) == 2 else shape[1:]
+        return (part.n_rows[part.number], *rest)
 
     @property
     def names(self) -> Iterable[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +42,11 @@ def compare_content(suspect: Checkpoint, reference: Checkpoint) -> Content:
     """Look for the suspect's tensors among those of the reference; each is read once for each precision."""
     coarser = max(suspect.kind, reference.kind, key=lambda kind: _COARSE.get(kind, 0))
     exact = [tensor_digests(each, None) for each in (suspect, reference)]
-    rounded = [tensor_digests(each, coarser) for each in (suspect, reference)]
-    sizes = {name: suspect.size(name) for name in suspect.names}
+    rounded = [
+        digests if {tensor.kind for tensor in each.stored} == {coarser} else tensor_digests(each, coarser)
+        for each, digests in zip((suspect, reference), exact, strict=True)
+    ]
+    sizes = {name: math.prod(suspect.shape(name)) for name in suspect.names}
 
     def share(digests: list[dict[str, str | None]]) -> tuple[float, tuple[str, ...]]:
         theirs, ours = digests

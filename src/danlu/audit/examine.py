@@ -166,7 +166,7 @@ def _clones(suspect: Checkpoint, reference: Checkpoint, order: Mapping[Component
     test = order.get("feed-forward")
     blocks = tuple(min(block, reference.n_blocks - 1) for block in range(suspect.n_blocks))
     layer_map = test.layer_map if isinstance(test, OrderTest) else blocks
-    widths = [each.read("embedding.tokens.weight").shape[1] for each in (suspect, reference)]
+    widths = [each.shape("blocks.0.feedforward.down.weight")[0] for each in (suspect, reference)]
     bases: list[torch.Tensor | None] = [None] if widths[0] == widths[1] else []
     rotation = from_tokens(suspect, reference)
     bases += [] if rotation is None else [rotation]
@@ -199,11 +199,9 @@ def _changes(suspect: Checkpoint, reference: Checkpoint, order: Mapping[Componen
     pairs = []
     for name in suspect.names:
         ours = _counterpart(name, test.layer_map)
-        if ours in reference and suspect.size(name) == reference.size(ours):
+        if ours in reference and len(reference.shape(ours)) == 2 and suspect.shape(name) == reference.shape(ours):
             pairs.append((name, ours))
-    matrices = [(theirs, ours) for theirs, ours in pairs if reference.read(ours).ndim == 2]
-    shaped = [pair for pair in matrices if suspect.read(pair[0]).shape == reference.read(pair[1]).shape]
-    return read_changes(suspect, reference, shaped) if shaped else None
+    return read_changes(suspect, reference, pairs) if pairs else None
 
 
 def _counterpart(name: str, layer_map: Sequence[int]) -> str:

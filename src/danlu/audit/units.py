@@ -55,6 +55,10 @@ class Parameters(Protocol):
         """A parameter in float32."""
         ...
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a parameter."""
+        ...
+
     def tokens(self) -> dict[str, int] | None:
         """Token -> id, if there is a tokenizer that says so."""
         ...

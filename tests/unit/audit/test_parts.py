@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from audit_models import drawn, folder_of
 from danlu.audit.checkpoint import Checkpoint
@@ -34,6 +34,7 @@ def test_a_checkpoint_of_transformers_is_read_under_our_names(llama: Path) -> No
     with Checkpoint(llama) as found:
         assert found.n_blocks == 2
         assert found.guessed == {}
+        assert all(found.shape(name) == tuple(found.read(name).shape) for name in found.names)
         read = found.read("blocks.1.feedforward.gate.weight")
     assert torch.equal(read, theirs["model.layers.1.mlp.gate_proj.weight"])
 
@@ -120,3 +121,14 @@ def test_holm_and_the_verdict() -> None:
     assert decide({"a": 0.5}, {"clones": near}, True)[0] == "CONTEXT ONLY"
     assert decide({}, {}, False)[0] == "ABSTAIN"
     assert not Calibrated(value=0.9, controls=(0.1,)).beyond, "one control shows no spread"
+
+
+def test_gpt2_s_fused_and_transposed_matrices_are_read_as_ours(tmp_path: Path) -> None:
+    GPT2LMHeadModel(GPT2Config(vocab_size=99, n_positions=16, n_embd=32, n_layer=2, n_head=4)).save_pretrained(tmp_path)
+    theirs = GPT2LMHeadModel.from_pretrained(tmp_path).state_dict()
+    with Checkpoint(tmp_path) as found:
+        assert all(found.shape(name) == tuple(found.read(name).shape) for name in found.names)
+        value = found.read("blocks.1.attention.v.weight")
+        up = found.read("blocks.0.feedforward.up.weight")
+    assert torch.equal(value, theirs["transformer.h.1.attn.c_attn.weight"].T[64:])
+    assert torch.equal(up, theirs["transformer.h.0.mlp.c_fc.weight"].T)
