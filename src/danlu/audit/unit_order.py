@@ -25,7 +25,7 @@ import torch
 from scipy import stats
 
 from danlu.audit.alignment import from_tokens, procrustes
-from danlu.audit.units import Component, Parameters, Units, n_strata, read_units
+from danlu.audit.units import Component, Parameters, Units, n_strata, read_lengths, read_units
 from danlu.core.errors import CorruptError
 
 __all__ = ["N_ORDERS", "OrderTest", "compare_order", "detectable", "drawn_units", "order_test"]
@@ -40,6 +40,8 @@ _CLEAR = 5.0
 """A z of two blocks beyond which they are taken to belong together."""
 _AS_GOOD = 0.8
 """A basis is preferred to more elaborate ones that give no more than this share of the largest z."""
+_SORTED = 6.0
+"""Standard deviations of a rank correlation of place and length beyond which units were put into an order."""
 _SEED = 0
 
 
@@ -94,6 +96,8 @@ def order_test(
         shapes = [tuple(read_units(each, component, 0).vectors.shape[1:3]) for each in (reference, suspect)]
         if shapes[0] != shapes[1]:
             return f"the two have different numbers of units or of their matrices: {shapes[0]} and {shapes[1]}"
+        if any(_in_order(read_lengths(reference, component, block)) for block in range(reference.n_blocks)):
+            return "the units of the reference were put into an order by their size, so that it is no longer chance"
         rows = drawn_units(shapes[0][0])
         ours, theirs = (
             [read_units(each, component, block).pick(rows) for block in range(each.n_blocks)]
@@ -167,6 +171,16 @@ def detectable(n_numbers: int, alpha: float, power: float = 0.99) -> float:
     Of vectors that are random but for it; those of trained models are not quite.
     """
     return float((stats.norm.isf(alpha) + stats.norm.ppf(power)) / math.sqrt(n_numbers))
+
+
+def _in_order(lengths: torch.Tensor) -> bool:
+    """Whether units stand in the order of the length of some vector of theirs, as tools that prune leave them."""
+    n = lengths.shape[1]
+    ranks = lengths.argsort(dim=1).argsort(dim=1).double()
+    places = torch.arange(n, dtype=torch.float64)
+    spread = (n * n - 1) / 12
+    correlation = ((ranks - ranks.mean(1, keepdim=True)) * (places - places.mean())[:, None]).mean(1) / spread
+    return bool((correlation.abs() * math.sqrt(n - 1) > _SORTED).any())
 
 
 def _best_basis(

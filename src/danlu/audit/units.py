@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from danlu.model.base import FamilyConfig
 
-__all__ = ["COMPONENTS", "Component", "Parameters", "Units", "n_strata", "read_units"]
+__all__ = ["COMPONENTS", "Component", "Parameters", "Units", "n_strata", "read_lengths", "read_units"]
 
 Component = Literal["feed-forward", "values"]
 COMPONENTS: tuple[Component, ...] = ("feed-forward", "values")
@@ -93,8 +93,17 @@ def read_units(model: Parameters, component: Component, block: int) -> Units:
     Raises:
         CorruptError: The block lacks a matrix.
     """
-    read = _READERS[component](model, f"blocks.{block}.")
-    return Units(F.normalize(read, dim=-1))
+    return Units(F.normalize(_READERS[component](model, f"blocks.{block}."), dim=-1))
+
+
+def read_lengths(model: Parameters, component: Component, block: int) -> torch.Tensor:
+    """How long the vectors of units are before they are made 1: ``[n_strata, n, n_vectors]``.
+
+    Raises:
+        CorruptError: The block lacks a matrix.
+    """
+    lengths: torch.Tensor = _READERS[component](model, f"blocks.{block}.").norm(dim=-1)
+    return lengths
 
 
 def n_strata(model: Parameters, component: Component) -> int:

@@ -47,6 +47,10 @@ REASONS = {
     "there are no Transformer blocks in one of the two": t(
         "there are no Transformer blocks in one of the two", "其中一个模型没有 Transformer 层"
     ),
+    "the units of the reference were put into an order by their size, so that it is no longer chance": t(
+        "the units of the reference were put into an order by their size, so that it is no longer chance",
+        "参照模型的单元已按大小排过序，顺序不再是随机的",
+    ),
     "the two have different numbers of heads": t("the two have different numbers of heads", "两者的注意力头数不同"),
 }
 """Why a test could not be made, where no numbers are in it."""

@@ -125,3 +125,17 @@ def test_what_can_be_detected_is_detected() -> None:
         ]
         found += compare_order(ours, theirs, {}, n_orders=9).p_normal <= alpha
     assert found >= n - 2
+
+
+def test_a_reference_whose_units_were_sorted_is_not_compared(tmp_path: Path) -> None:
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        order = tensors["blocks.1.feedforward.up.weight"].norm(dim=1).argsort(descending=True)
+        for name in ("gate", "up"):
+            tensors[f"blocks.1.feedforward.{name}.weight"] = tensors[f"blocks.1.feedforward.{name}.weight"][order]
+        tensors["blocks.1.feedforward.down.weight"] = tensors["blocks.1.feedforward.down.weight"][:, order]
+
+    reference = derive(change, trained(drawn("a"), 1.0, 1))
+    folders = [folder_of(tmp_path / name, model) for name, model in (("b", drawn("b")), ("a", reference))]
+    with Checkpoint(folders[0]) as b, Checkpoint(folders[1]) as a:
+        assert "by their size" in str(order_test(b, a, "feed-forward"))
+        assert isinstance(order_test(a, b, "feed-forward"), OrderTest), "what was done to the suspect does not matter"
