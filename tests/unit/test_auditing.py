@@ -71,6 +71,7 @@ def test_a_seed_that_others_may_have_chosen_convicts_nobody(workspace: Workspace
     facts, html = facts_of(workspace, suspect, f"against={ours.path}")
     assert facts["verdict"] == "SHARED START"
     assert "without having copied anything" in html
+    assert facts["types"] == facts["disguises"] == [], "nothing was done to either"
 
 
 def test_what_is_asked_wrongly_is_refused(workspace: Workspace, tmp_path: Path) -> None:
@@ -87,5 +88,8 @@ def test_every_verdict_has_its_words(workspace: Workspace, tmp_path: Path) -> No
     facts, html = facts_of(workspace, suspect, f"against={reference}")
     assert facts["verdict"] == "NO EVIDENCE"
     assert "run are not at hand" in html
+    none = dict.fromkeys(facts["order"], "no such units")
+    bare = facts | {"verdict": "CONTEXT ONLY", "p": {}, "order": none, "power": {}}
+    assert "No exact test could be made" in audit_page(bare, {})
     for verdict, words in VERDICTS.items():
         assert str(words.en) in audit_page(facts | {"verdict": verdict}, {})

@@ -130,7 +130,7 @@ def examine(question: Question, progress: Progress) -> Findings:
         likeness = compare_context(suspect, reference)
         alike = content.rounded_share > 0 or (likeness.gain_correlation or 0.0) > _ALIKE
         verdict, corrected = decide(exact, calibrated, alike, question.alpha, question.seed is not None)
-        kin = verdict in ("PROVEN", "SHARED START", "STRONG")
+        kin = verdict in ("PROVEN", "STRONG")  # of two that share a start alone, nothing was done to either
         changes = _changes(suspect, reference, order) if kin else None
         types, disguises = name_types(suspect, reference, order, clones, content, changes) if kin else ((), ())
         progress.stage("audit: what the tests could have seen")

@@ -58,7 +58,7 @@ VERDICTS = {
     "PROVEN": t("Proven: not independent", "已证实：并非相互独立"),
     "SHARED START": t("They share a random start that anybody may have", "共有一个任何人都可能使用的随机起点"),
     "STRONG": t("Strong indication of kinship, no proof", "强烈迹象，但非证明"),
-    "CONTEXT ONLY": t("Alike, as unrelated models are too", "仅外观相似"),
+    "CONTEXT ONLY": t("Alike, but no exact test shows kinship", "有相似之处，但没有精确检验证实"),
     "NO EVIDENCE": t("No evidence of kinship", "没有证据"),
     "ABSTAIN": t("No test could be made", "无法检验"),
 }
@@ -126,6 +126,13 @@ def _sentence(facts: Mapping[str, Any], order: Mapping[str, Any]) -> Text:
             "{b} and {a} cannot be held against each other, so nothing is said about them.",
             "{b} 与 {a} 无法相互比较，因此不作任何判断。",
             **names,
+        )
+    if not facts["p"]:
+        return t(
+            "No exact test could be made of {b} and {a}. {s} of the suspect’s numbers are the same to the last bit.",
+            "{b} 与 {a} 无法进行任何精确检验。被审模型有 {s} 的数值与参照模型逐位相同。",
+            **names,
+            s=percent(facts["content"]["rounded_share"]),
         )
     weak = [power["correlation"] for power in facts["power"].values()]
     seen = t(
