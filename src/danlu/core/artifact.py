@@ -3,6 +3,7 @@
     artifacts/<kind>/<name>-<first 12 of digest>/
         manifest.json      written last
         ...                any files
+        record/            a signed record about the finished artifact, where one was written: outside its digest
 
 The digest is that of kind, name, config, parents and the files' own digests. When, where and how fast an artifact was
 made is in the manifest too, outside the digest: the same work done twice has one identity.
@@ -24,10 +25,16 @@ from danlu._version import __version__
 from danlu.core.errors import CorruptError, UsageError
 from danlu.core.files import digest_of, publish, read_json, scratch_folder, sha256_file, write_json
 
-__all__ = ["FORMAT", "Artifact", "Draft", "create", "environment"]
+__all__ = ["FORMAT", "RECORD", "RECORD_FILES", "Artifact", "Draft", "create", "environment", "identity_digest"]
 
 FORMAT = 1
 """Version of the manifest's layout. A later danlu reads every earlier one."""
+
+RECORD = "record"
+"""The folder, in an artifact's own, of the record about it (:mod:`danlu.audit.record`)."""
+
+RECORD_FILES = ("bom.cdx.json", "filing.zh.md", "model.sig", "signer.pub", "statement.dsse.json")
+"""What may lie there, and nothing else."""
 
 _IDENTITY = ("format", "kind", "name", "key", "config", "parents", "commitments", "files")
 _MEND = "restore the folder from a copy, or remove it and run the same command again"
@@ -68,7 +75,7 @@ class Artifact:
         where = str(path / "manifest.json")
         if not isinstance(manifest, dict) or not {*_IDENTITY, "digest"} <= manifest.keys():
             raise CorruptError("the manifest lacks some of its keys", where=where, advice=_MEND)
-        if manifest["digest"] != digest_of({name: manifest[name] for name in _IDENTITY}):
+        if manifest["digest"] != identity_digest(manifest):
             raise CorruptError("the manifest does not match its own digest", where=where, advice=_MEND)
         if kind is not None and manifest["kind"] != kind:
             advice = "danlu log lists the models with their folders"
@@ -111,16 +118,20 @@ class Artifact:
         Raises:
             CorruptError: A file is missing, changed, or not in the manifest; all of them are named.
         """
+        if wrong := self.differences():
+            raise CorruptError("; ".join(wrong), where=str(self.path), advice=_MEND)
+
+    def differences(self) -> list[str]:
+        """Hash every file again: which are missing, changed, or neither in the manifest nor a record's."""
         wrong = []
-        present = {str(p.relative_to(self.path)) for p in self.path.rglob("*") if p.is_file()} - {"manifest.json"}
+        present = {p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file()}
+        present -= {"manifest.json", *(f"{RECORD}/{name}" for name in RECORD_FILES)}
         for name, stored in self.manifest["files"].items():
             if name not in present:
                 wrong.append(f"{name} is missing")
             elif sha256_file(self.path / name) != stored["sha256"]:
                 wrong.append(f"{name} was changed")
-        wrong += [f"{name} is not in the manifest" for name in sorted(present - self.manifest["files"].keys())]
-        if wrong:
-            raise CorruptError("; ".join(wrong), where=str(self.path), advice=_MEND)
+        return wrong + [f"{name} is not in the manifest" for name in sorted(present - self.manifest["files"].keys())]
 
 
 @dataclass
@@ -199,6 +210,15 @@ def create(
         with contextlib.suppress(FileExistsError):  # the same work was done before, or beside us
             publish(folder, target)
         draft.done = Artifact.open(target)
+
+
+def identity_digest(manifest: Mapping[str, Any]) -> str:
+    """The digest that a manifest must bear, of what it says.
+
+    Raises:
+        KeyError: It lacks a key.
+    """
+    return digest_of({name: manifest[name] for name in _IDENTITY})
 
 
 def environment() -> dict[str, str]:

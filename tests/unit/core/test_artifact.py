@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from danlu.core import artifact as artifacts
-from danlu.core.artifact import FORMAT, Artifact, create, environment
+from danlu.core.artifact import FORMAT, RECORD, RECORD_FILES, Artifact, create, environment
 from danlu.core.errors import CorruptError, UsageError
 from danlu.core.files import digest_of, read_json, write_json
 
@@ -307,3 +307,21 @@ def test_the_manifest_is_readable_json_and_names_what_may_change_a_result(tmp_pa
     stored = json.loads((made.path / "manifest.json").read_text(encoding="utf-8"))
     assert stored == made.manifest
     assert {"danlu", "python", "platform", "torch", "numpy"} <= stored["environment"].keys()
+
+
+def test_a_record_beside_the_manifest_is_allowed_and_nothing_else_is(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    (made.path / RECORD).mkdir()
+    for name in RECORD_FILES:
+        (made.path / RECORD / name).write_text("x")
+    made.verify()
+    assert Artifact.open(made.path).digest == made.digest
+    (made.path / RECORD / "other.txt").write_text("x")
+    (made.path / "inner" / RECORD).mkdir()
+    (made.path / "inner" / RECORD / RECORD_FILES[0]).write_text("x")
+    assert made.differences() == [
+        "inner/record/bom.cdx.json is not in the manifest",
+        "record/other.txt is not in the manifest",
+    ]
+    with pytest.raises(CorruptError, match=r"record/other\.txt"):
+        made.verify()
