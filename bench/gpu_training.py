@@ -30,6 +30,7 @@ from danlu.model.base import Signature
 from danlu.model.gpt import Gpt, GptConfig
 from danlu.model.init import initialise
 from danlu.model.pretrained.save import save_pretrained
+from danlu.train.ahead import Ahead
 from danlu.train.config import TrainConfig
 from danlu.train.engine import Engine, Training
 
@@ -123,7 +124,7 @@ def make_model(style: str) -> Gpt:
 class Feed:
     """Batches as the language task cuts them."""
 
-    n_steps = 0
+    n_steps = 10**9
     evaluate_after: frozenset[int] = frozenset()
 
     def __init__(self, ids: np.ndarray, batch: int) -> None:
@@ -143,7 +144,8 @@ def by_danlu(style: str, ids: np.ndarray, batch: int, compiled: bool) -> Step:
     config = CONFIG.model_copy(update={"compile_blocks": compiled})
     module = make_model(style).to("cuda")
     engine = Engine(Training(module=module, feed=feed, seeds=Seeds.new("1"), config=config, evaluate=lambda _: {}))
-    return lambda step: engine.step(feed.batch(step), step, CONFIG.learning_rate)[0]
+    ahead = Ahead(feed, torch.device("cuda"))
+    return lambda step: engine.step(ahead.batch(step), step, CONFIG.learning_rate)[0]
 
 
 def by_transformers(folder: Path, ids: np.ndarray, batch: int, compiled: bool) -> Step:
@@ -172,7 +174,7 @@ def by_transformers(folder: Path, ids: np.ndarray, batch: int, compiled: bool) -
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), CONFIG.clip_norm)
         optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 

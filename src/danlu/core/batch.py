@@ -73,8 +73,8 @@ class Batch:
         return replace(self, **moved | ({} if asked_M is None else {"asked_M": asked_M.to(device, non_blocking=True)}))
 
     def pinned(self) -> Batch:
-        """The same batch in memory that a GPU copies from by itself."""
-        return replace(self, **{name: tensor.pin_memory() for name, tensor in self._tensors().items()})
+        """The same batch in memory that a GPU copies from by itself; what is repeated is written out."""
+        return replace(self, **{name: tensor.contiguous().pin_memory() for name, tensor in self._tensors().items()})
 
     def parts(self, n: int) -> list[Batch]:
         """The batch cut into n of about as many records each, or into fewer where it has fewer records.

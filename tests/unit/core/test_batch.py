@@ -49,3 +49,14 @@ def test_tokens_of_all_texts_are_counted_and_a_picture_as_one() -> None:
     pairs = dataclasses.replace(batch(), source_BS=torch.zeros(2, 3, dtype=torch.int64), source_mask_BS=source_mask_BS)
     assert pairs.count() == (7, 10)
     assert Batch(rows_B=torch.arange(3), images_BCYX=torch.zeros(3, 1, 2, 2)).count() == (3, 3)
+
+
+def test_what_is_pinned_repeats_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tensor that is one row many times, as positions are, cannot be copied into memory of its own as it lies."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    tokens_BT = torch.ones(3, 4, dtype=torch.int64)
+    batch = Batch(rows_B=torch.arange(3), tokens_BT=tokens_BT, positions_BT=torch.arange(4).expand(3, -1))
+    pinned = batch.pinned()
+    assert pinned.positions_BT is not None
+    assert pinned.positions_BT.is_contiguous()
+    assert torch.equal(pinned.positions_BT, torch.arange(4).expand(3, -1))

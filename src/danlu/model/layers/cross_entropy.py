@@ -17,8 +17,8 @@ __all__ = ["LARGE", "linear_cross_entropy"]
 LARGE = 2**26
 """Scores, M x V, from which on they are taken piece by piece: a quarter of a GiB each time that they are kept. Below
 this, pieces save little and are no faster."""
-_PIECE = 2**23
-"""Scores of a piece."""
+_PIECE = {"cpu": 2**23, "cuda": 2**27}
+"""Scores of a piece: as many as a processor's cache likes, and enough for a GPU to be at work with."""
 
 
 def linear_cross_entropy(
@@ -55,25 +55,29 @@ class _LinearCrossEntropy(Function):
         targets_M: torch.Tensor,
         smoothing: float,
     ) -> torch.Tensor:
-        n_tokens = len(weight_VD)
+        n_tokens, kind = len(weight_VD), x_MD.device.type
         total = torch.zeros((), device=x_MD.device)
         gradient_MD, gradient_VD = torch.empty_like(x_MD), torch.zeros_like(weight_VD)
         gradient_V = None if bias_V is None else torch.zeros_like(bias_V)
-        step = max(1, _PIECE // n_tokens)
+        precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_MD.dtype
+        x_all_MD, weight = x_MD.to(precision), weight_VD.to(precision)
+        bias = None if bias_V is None else bias_V.to(precision)
+        step = max(1, _PIECE[kind] // n_tokens)
         for start in range(0, len(x_MD), step):
-            x, targets = x_MD[start : start + step], targets_M[start : start + step, None]
-            scores = x @ weight_VD.T if bias_V is None else torch.addmm(bias_V, x, weight_VD.T)
-            scores = scores.float()
-            norm = scores.logsumexp(-1, keepdim=True)
-            right = scores.gather(1, targets)
-            total += (norm - (1 - smoothing) * right).sum() - smoothing * scores.sum() / n_tokens
-            error = scores.sub_(norm).exp_()  # the softmax; less the target it is the gradient
-            error -= smoothing / n_tokens
-            error.scatter_add_(1, targets, torch.full_like(right, smoothing - 1))
+            x, targets = x_all_MD[start : start + step], targets_M[start : start + step, None]
+            scores = x @ weight.T if bias is None else torch.addmm(bias, x, weight.T)
+            logprobs = torch.log_softmax(scores, -1, dtype=torch.float32)
+            total -= (1 - smoothing) * logprobs.gather(1, targets).sum()
+            if smoothing:
+                total -= smoothing / n_tokens * logprobs.sum()
+            error = logprobs.exp_()  # the softmax; less the target it is the gradient
+            if smoothing:
+                error -= smoothing / n_tokens
+            error.scatter_add_(1, targets, error.new_full(targets.shape, smoothing - 1))
             if gradient_V is not None:
                 gradient_V += error.sum(0)
-            error = error.to(x.dtype)
-            gradient_MD[start : start + step] = error @ weight_VD.to(x.dtype)
+            error = error.to(precision)
+            gradient_MD[start : start + step] = error @ weight
             gradient_VD += error.T @ x
         ctx.save_for_backward(gradient_MD, gradient_VD, gradient_V)
         return total
