@@ -1,49 +1,48 @@
 """The exact test of the seed: does a model still show the random start that our record committed to?
 
-Training keeps some of what it started from. The start of a run of ours follows from its seed, to which the run
-committed itself before its first step; so do the starts of seeds that were never used. If a suspect has nothing to do
-with our run, its own seed is one like all others, and its start resembles the suspect no more than theirs do:
+Training keeps some of what it started from. The start of a run of ours follows from a key of 256 bits, to which the run
+committed itself before its first step: to whoever does not have that key its numbers W are independent standard normal
+ones. If a suspect has nothing to do with our run, then whatever its numbers B are and whatever was done to them,
 
-    p = (1 + #{s : phi(start(s), B) >= phi(start(own), B)}) / (n + 1)
+    z = <W, B> / |B|
 
-is exact for any measure of resemblance, whatever was done to the suspect. Ours looks for each unit of a start the unit
-of the suspect that reads most alike, so that no order matters: first in the suspect's own basis, and where that shows
-nothing in the one in which its token vectors come nearest to those of the start; p is doubled for having looked twice.
-A commitment that is older than the suspect also says who was first.
+is a standard normal deviate, so that no other starts are needed to compare with, and p is exact however small it is.
+B may be anything that was made without a look at these W. So it can first be looked for with other numbers of the same
+start: by three of every four channels that a unit of the start reads, which unit of the suspect it has become; by the
+vectors of the tokens, how the suspect's sequence was turned. The fourth channels are then tested. A commitment that is
+older than the suspect also says who was first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
+from typing import Literal
 
 import numpy as np
 import torch
+from scipy import stats
 from torch.nn import functional as F
 
 from danlu.audit.alignment import TOKENS, procrustes, shared_rows
 from danlu.audit.units import Parameters, read_units
+from danlu.audit.verdict import SMALLEST_P
 from danlu.core.seeds import Seeds
 from danlu.model.base import Model
 from danlu.model.init import standard_rows
 
-__all__ = ["N_SEEDS", "SeedTest", "seed_test"]
+__all__ = ["SeedTest", "seed_test"]
 
-N_SEEDS = 4999
-"""Seeds that were never used, to compare with."""
-_MOST_BLOCKS = 2
-"""Blocks of a start that are looked for,"""
-_MOST_UNITS = 32
-"""and units of each: the first ones, for the others need not be drawn then."""
-_MOST_TOKENS = 2048
-"""Shared tokens that a rotation rests on: those with the smallest numbers in the start."""
-_PER_CHANNEL = 4
-"""and so many a channel, where those are fewer."""
-_AT_ONCE = 64
-"""Starts that are looked at together."""
-_CLEAR = 1e-3
-"""The p from which on the second basis is not looked at."""
+_MOST_NUMBERS = 2**22
+"""Numbers of a parameter that are looked at: those of its first rows."""
+_MOST_BLOCKS = 4
+"""Blocks of a start whose units are looked for,"""
+_MOST_UNITS = 512
+"""and units of each, the first ones."""
+_TESTED = 4
+"""One in so many channels is tested; by the others units are found. With fewer of those, faint traces are lost."""
+_READS = ("gate", "up")
+"""Matrices by which a unit of a feed-forward part reads the sequence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,29 +50,36 @@ class SeedTest:
     """What came of a test.
 
     Attributes:
-        p: Share of seeds, the run's own among them, whose start resembles the suspect as much, twice that; exact.
-        z: Standard deviations of the unused seeds by which the own one is above their mean.
-        resemblance: Mean cosine of a start's units and those of the suspect most like them: the own seed's,
-        unused: and the mean over seeds that were never used.
+        p: The chance that an unrelated model resembles the start as much, in the way that shows most, times the number
+            of ways that were tried; exact, and not told below :data:`danlu.audit.verdict.SMALLEST_P`.
+        z: Standard deviations by which it does.
+        by: Where the start's numbers were looked for: at their own ``places``, or in the suspect's ``units``, wherever
+            those stand.
         basis: In which basis: ``same``, or that of the ``tokens``.
-        n_seeds: Unused seeds.
+        n_numbers: Numbers of the start that were tested.
+        n_ways: Ways that were tried.
     """
 
     p: float
     z: float
-    resemblance: float
-    unused: float
-    basis: str
-    n_seeds: int
+    by: Literal["places", "units"]
+    basis: Literal["same", "tokens"]
+    n_numbers: int
+    n_ways: int
+
+
+@dataclass(frozen=True)
+class _Way:
+    """One way to look for the start."""
+
+    z: float
+    by: Literal["places", "units"]
+    basis: Literal["same", "tokens"]
+    n_numbers: int
 
 
 def seed_test(
-    suspect: Parameters,
-    module: Model,
-    seeds: Seeds,
-    reference: Parameters,
-    drawn_tokens: bool,
-    n_seeds: int = N_SEEDS,
+    suspect: Parameters, module: Model, seeds: Seeds, reference: Parameters, drawn_tokens: bool
 ) -> SeedTest | str:
     """Test whether a suspect shows the start of a run.
 
@@ -83,89 +89,92 @@ def seed_test(
         seeds: The run's seeds, as opened from its commitment.
         reference: What the run made; only which token is which is asked of it.
         drawn_tokens: Whether the run's token vectors were drawn, not made from its texts.
-        n_seeds: Seeds that were never used, to compare with.
 
     Returns:
         What came of it, or why it cannot be made.
     """
-    shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
-    if "blocks.0.feedforward.up.weight" not in shapes or not suspect.n_blocks:
-        return "there are no Transformer blocks in one of the two"
-    measure = _Likeness(suspect, shapes, shared_rows(suspect, reference) if drawn_tokens else None)
-    if not measure.bases:
+    shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters() if parameter.ndim > 1}
+    if not drawn_tokens:
+        shapes.pop(TOKENS, None)
+    ways = [way for way in (_by_places(suspect, shapes, seeds),) if way is not None]
+    ways += _by_units(suspect, shapes, seeds, shared_rows(suspect, reference) if TOKENS in shapes else None)
+    if not ways:
         return "the two have sequences of different width or other units, and no tokens by which to compare them"
-    best: SeedTest | None = None
-    for basis in measure.bases:
-        (value,) = measure([seeds], basis)
-        unused = measure((Seeds.new(f"unused {number}") for number in range(n_seeds)), basis)
-        p = (1 + int((unused >= value).sum())) / (n_seeds + 1)
-        found = SeedTest(
-            p=min(1.0, p * len(measure.bases)),
-            z=float((value - unused.mean()) / unused.std()),
-            resemblance=float(value),
-            unused=float(unused.mean()),
-            basis=basis,
-            n_seeds=n_seeds,
-        )
-        best = found if best is None or found.p < best.p else best
-        if best.p <= _CLEAR:
-            break
-    return best if best is not None else "no basis to compare in"
+    best = max(ways, key=lambda way: way.z)
+    p = min(1.0, len(ways) * float(stats.norm.sf(best.z)))
+    return SeedTest(
+        p=max(SMALLEST_P, p),
+        z=best.z,
+        by=best.by,
+        basis=best.basis,
+        n_numbers=best.n_numbers,
+        n_ways=len(ways),
+    )
 
 
-class _Likeness:
-    """How much the start of a seed resembles the suspect, whose units are read once."""
-
-    def __init__(
-        self,
-        suspect: Parameters,
-        shapes: dict[str, tuple[int, ...]],
-        shared: tuple[torch.Tensor, torch.Tensor] | None,
-    ) -> None:
-        prefixes = [f"blocks.{block}.feedforward." for block in range(_MOST_BLOCKS)]
-        names = [[f"{prefix}{name}.weight" for name in ("gate", "up")] for prefix in prefixes]
-        self._names = [[name for name in of_block if name in shapes] for of_block in names]
-        self._names = [of_block for of_block in self._names if of_block]
-        n_units, self._width = shapes[self._names[0][0]]
-        self._n_units = min(n_units, _MOST_UNITS)
-        n_reads = len(self._names[0])
-        units = [read_units(suspect, "feed-forward", block).vectors[0] for block in range(suspect.n_blocks)]
-        self._theirs = [each[:, :-1] for each in units]  # the last vector is what a unit writes
-        self._vectors = None
-        if shared is not None:
-            first = shared[1].argsort()[: min(_MOST_TOKENS, _PER_CHANNEL * self._width)]
-            self._rows, self._n_rows = shared[1][first], int(shared[1][first].max()) + 1
-            self._vectors = suspect.read(TOKENS)[shared[0][first]]
-        fits = {each.shape[1] for each in self._theirs} == {n_reads}
-        able = {"same": self._theirs[0].shape[2] == self._width, "tokens": self._vectors is not None}
-        self.bases = [basis for basis, is_able in able.items() if is_able and fits]
-
-    def __call__(self, seeds: Iterable[Seeds], basis: str) -> np.ndarray:
-        """How much each start does: float64 ``[n]``."""
-        return np.concatenate([self._of(some, basis) for some in _batched(seeds, _AT_ONCE)])
-
-    def _of(self, seeds: Sequence[Seeds], basis: str) -> np.ndarray:
-        ours = torch.stack([self._drawn(each, basis) for each in seeds])  # [n, blocks, units, reads * D]
-        best = []
-        for theirs in self._theirs:
-            cosines = ours.flatten(0, 2) @ theirs.flatten(1).T
-            best.append(cosines.amax(1).reshape(ours.shape[:3]).mean(2))
-        likeness: np.ndarray = torch.stack(best).amax(0).mean(1).double().numpy()
-        return likeness / len(self._names[0])
-
-    def _drawn(self, seeds: Seeds, basis: str) -> torch.Tensor:
-        """What the first units of a start read, in the suspect's basis."""
-        shape = (self._n_units, self._width)
-        rows = [[standard_rows(seeds, name, shape) for name in of_block] for of_block in self._names]
-        drawn = F.normalize(torch.from_numpy(np.array(rows)).float().transpose(1, 2), dim=-1)
-        if basis == "tokens" and self._vectors is not None:
-            tokens = torch.from_numpy(standard_rows(seeds, TOKENS, (self._n_rows, self._width))).float()
-            drawn = drawn @ procrustes(self._vectors, tokens[self._rows]).T
-        return drawn.flatten(2)
+def _by_places(suspect: Parameters, shapes: Mapping[str, tuple[int, ...]], seeds: Seeds) -> _Way | None:
+    """Every number of the start against the one at its own place; rows count alike, however long they are."""
+    product = squared = 0.0
+    n_numbers = 0
+    for name, shape in shapes.items():
+        if name not in suspect or suspect.shape(name) != shape:
+            continue
+        theirs = suspect.read(name).flatten(1)[: max(1, _MOST_NUMBERS // int(np.prod(shape[1:])))]
+        theirs = F.normalize(theirs, dim=1).double()
+        ours = torch.from_numpy(standard_rows(seeds, name, (len(theirs), *shape[1:]))).flatten(1)
+        product += float((ours * theirs).sum())
+        squared += float(theirs.square().sum())
+        n_numbers += theirs.numel()
+    return _Way(product / squared**0.5, "places", "same", n_numbers) if squared else None
 
 
-def _batched(seeds: Iterable[Seeds], n: int) -> Iterator[list[Seeds]]:
-    """Some at a time."""
-    left = iter(seeds)
-    while some := list(islice(left, n)):
-        yield some
+def _by_units(
+    suspect: Parameters,
+    shapes: Mapping[str, tuple[int, ...]],
+    seeds: Seeds,
+    shared: tuple[torch.Tensor, torch.Tensor] | None,
+) -> list[_Way]:
+    """Units of the start against those of the suspect that they resemble, in every basis that there is."""
+    blocks = [f"blocks.{block}.feedforward." for block in range(_MOST_BLOCKS)]
+    names = [[name for read in _READS if (name := f"{block}{read}.weight") in shapes] for block in blocks]
+    names = [of_block for of_block in names if of_block]
+    if not names or not suspect.n_blocks or "blocks.0.feedforward.down.weight" not in suspect:
+        return []
+    n_units, width = shapes[names[0][0]]
+    shape = (min(n_units, _MOST_UNITS), width)
+    ours = torch.from_numpy(
+        np.concatenate([np.stack([standard_rows(seeds, each, shape) for each in names_], 1) for names_ in names])
+    )  # [units, reads, D]
+    theirs = torch.cat(
+        [read_units(suspect, "feed-forward", block).vectors[0, :, :-1] for block in range(suspect.n_blocks)]
+    )  # the last vector is what a unit writes
+    if theirs.shape[1] != ours.shape[1]:
+        return []
+    found = [_matched(ours, theirs, "same")] if theirs.shape[2] == width else []
+    if shared is not None:
+        their_rows, our_rows = shared
+        kept = our_rows < _MOST_NUMBERS // width
+        their_rows, our_rows = their_rows[kept], our_rows[kept]
+        tokens = torch.from_numpy(standard_rows(seeds, TOKENS, (int(our_rows.max()) + 1, width))).float()
+        found.append(_matched(ours, theirs @ procrustes(suspect.read(TOKENS)[their_rows], tokens[our_rows]), "tokens"))
+    return found
+
+
+def _matched(ours: torch.Tensor, theirs: torch.Tensor, basis: Literal["same", "tokens"]) -> _Way:
+    """Every unit of the start against the one of the suspect that is most like it in the channels that are not tested.
+
+    It counts for more the further that one is ahead of the next.
+
+    Args:
+        ours: float64 ``[units, reads, D]``; standard normal.
+        theirs: float32 ``[their units, reads, D]``.
+        basis: How theirs were brought into the start's basis.
+    """
+    tested = torch.arange(ours.shape[2]) % _TESTED == 0
+    looked_for, among = (each[:, :, ~tested].flatten(1).float() for each in (ours, theirs))
+    ahead, best = (looked_for @ F.normalize(among, dim=1).T).topk(min(2, len(theirs)), dim=1)
+    weights = (ahead[:, 0] - ahead[:, -1] + 1e-6).double()
+    start, found = ours[:, :, tested].flatten(1), theirs[best[:, 0]][:, :, tested].flatten(1).double()
+    product = (weights * (start * found).sum(1)).sum()
+    squared = (weights.square() * found.square().sum(1)).sum()
+    return _Way(float(product / squared.sqrt()), "units", basis, start.numel())

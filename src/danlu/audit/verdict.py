@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ALPHA", "Calibrated", "Verdict", "decide", "holm"]
+__all__ = ["ALPHA", "SMALLEST_P", "Calibrated", "Verdict", "decide", "holm"]
 
 ALPHA = 1e-3
 """Chance that a suspect which has nothing to do with the reference is convicted, over all exact tests made."""
+SMALLEST_P = 1e-12
+"""No p-value is said to be smaller: that two files were mixed up, say, is likelier than that."""
 
 Verdict = Literal["PROVEN", "SHARED START", "STRONG", "CONTEXT ONLY", "NO EVIDENCE", "ABSTAIN"]
 """``PROVEN``: an exact test rejects independence. ``SHARED START``: it does, but the reference began from a seed that

@@ -8,6 +8,7 @@ import torch
 
 from audit_models import L, derive, drawn, folder_of, permuted, rotated, trained
 from danlu.audit.examine import Findings, Question, examine
+from danlu.audit.verdict import SMALLEST_P
 from danlu.core.errors import UsageError
 from danlu.core.progress import Silent
 from danlu.core.seeds import Seeds
@@ -124,9 +125,8 @@ def test_an_unrelated_model_is_not_accused(tmp_path: Path, reference: Model, con
 
 
 def test_the_seed_tells_whose_start_it_was_whatever_was_done(
-    tmp_path: Path, reference: Model, controls: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, reference: Model, controls: tuple[Path, ...]
 ) -> None:
-    monkeypatch.setattr("danlu.audit.examine.seed_test", quick_seed_test)
     start = (drawn("a"), Seeds.new("a"))
 
     def hide(tensors: Tensors) -> None:
@@ -134,20 +134,14 @@ def test_the_seed_tells_whose_start_it_was_whatever_was_done(
         rotated(tensors)
 
     hidden = derive(hide, trained(derive(lambda _: None, reference), 0.5, 2))
-    found = audited(tmp_path / "hidden", hidden, reference, controls, start=start, alpha=0.05)
+    found = audited(tmp_path / "hidden", hidden, reference, controls, start=start)
     assert not isinstance(found.seed, str)
-    assert found.seed.p == 2 / 100
-    assert found.seed.basis == "tokens"
+    assert found.seed.p == SMALLEST_P
+    assert (found.seed.by, found.seed.basis) == ("units", "tokens")
     assert found.verdict == "PROVEN"
-    other = audited(tmp_path / "other", trained(drawn("b"), 1.0, 3), reference, controls, start=start, alpha=0.05)
+    other = audited(tmp_path / "other", trained(drawn("b"), 1.0, 3), reference, controls, start=start)
     assert not isinstance(other.seed, str)
-    assert other.seed.p > 0.05
-
-
-def quick_seed_test(*arguments: object) -> object:
-    from danlu.audit.seed_origin import seed_test
-
-    return seed_test(*arguments, n_seeds=99)  # type: ignore[arg-type]
+    assert other.seed.p > 0.001
 
 
 def test_siblings_rank_the_reference(tmp_path: Path, reference: Model, controls: tuple[Path, ...]) -> None:
