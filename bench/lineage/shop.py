@@ -1,0 +1,231 @@
+"""Where the benchmark's models are made and kept.
+
+    DIR/bases/<base>/     a workspace each: the run with its seeds, and the model that it made
+    DIR/artifacts/model/  what was derived from them
+    DIR/answers/          what every model loses on the same texts and what it would say next: NAME.npz
+    DIR/tokens/           what texts were cut into; may be deleted at any time
+
+A model is there or not, so that building may be stopped at any time.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter
+from tokenizers import Tokenizer
+from torch.nn import functional as F
+
+from danlu.core.artifact import Artifact
+from danlu.core.batch import NOT_PREDICTED, Batch
+from danlu.core.files import digest_of, read_json, write_atomic
+from danlu.core.seeds import Seeds
+from danlu.core.workspace import Workspace
+from danlu.data.batches import Tokens, shuffled
+from danlu.data.sequences import Windows, collate_windows, windows
+from danlu.data.token_store import TokenStore
+from danlu.data.tokenizer import TokenizerConfig, encode, load_tokenizer, special_tokens, train_tokenizer
+from danlu.model.base import Model, Signature
+from danlu.model.families import FAMILIES
+from danlu.model.gpt import Gpt
+from danlu.model.module import build_module, load_module
+from danlu.train.examples import load_texts
+from danlu.train.language import LanguageConfig
+from danlu.train.prepare import device
+from dataset import open_datasets
+from plan import SCALES, Item, Scale, items_of
+
+__all__ = ["MAX_LEN", "Answers", "Shop"]
+
+MAX_LEN = 128
+"""Tokens of a text that a model sees."""
+_AT_ONCE = 128
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model answers to the texts that all are asked.
+
+    Attributes:
+        nats: float32 [n]; its loss on each text, by the token.
+        says: int32 [m]; what it would say at each place of the validation texts, as a token of the first base's.
+    """
+
+    nats: np.ndarray
+    says: np.ndarray
+
+
+class Shop:
+    """The benchmark's folder.
+
+    Args:
+        folder: Where everything is.
+        scale: How large the benchmark is: a name of ``SCALES``.
+        data: The folder of its datasets.
+        steps: Steps that a base is trained for; None: what the scale says.
+    """
+
+    def __init__(self, folder: Path, scale: str, data: Path, steps: int | None = None) -> None:
+        self.folder = folder.absolute()
+        self.scale: Scale = SCALES[scale]
+        self.steps = steps or self.scale.steps
+        self.items: dict[str, Item] = {item.name: item for item in items_of(self.scale)}
+        self.workspace = Workspace(self.folder)
+        self.store = TokenStore(self.folder / "tokens")
+        self.datasets: dict[str, Artifact] = open_datasets(data)
+
+    def workspace_of(self, base: str) -> Workspace:
+        """The workspace of a base's own."""
+        workspace = Workspace(self.folder / "bases" / base)
+        workspace.tokens = self.folder / "tokens"
+        return workspace
+
+    def find(self, name: str) -> Artifact | None:
+        """A finished model, if it is there."""
+        item = self.items[name]
+        root = self.workspace_of(name).artifacts if item.how == "base" else self.workspace.artifacts
+        for path in root.glob(f"model/{name}-????????????/manifest.json"):
+            found = Artifact.open(path.parent, "model")
+            if found.name == name:
+                return found
+        return None
+
+    def path(self, name: str) -> Path:
+        """The folder of a finished model."""
+        found = self.find(name)
+        if found is None:
+            raise SystemExit(f"{name} is not built yet: run build.py first")
+        return found.path
+
+    def is_done(self, name: str) -> bool:
+        """Whether a model and its answers are there."""
+        return (self.folder / "answers" / f"{name}.npz").exists() and self.find(name) is not None
+
+    def module(self, name: str) -> Gpt:
+        """A finished model of ours, on the device."""
+        module = load_module(self.path(name)).to(device()).eval()
+        assert isinstance(module, Gpt)
+        return module
+
+    def tokenizer(self, name: str) -> Tokenizer:
+        """A finished model's tokenizer."""
+        return load_tokenizer(self.path(name) / "tokenizer.json")
+
+    def seeds(self, base: str) -> Seeds:
+        """The seeds that a base's run committed to."""
+        (path,) = self.workspace_of(base).runs.glob("*/seeds.json")
+        seeds = Seeds.load(path)
+        found = self.find(base)
+        assert found is not None
+        assert seeds.commitments() == found.manifest["commitments"], "these are not the seeds of the record"
+        return seeds
+
+    def start(self, base: str) -> tuple[Model, Seeds]:
+        """The make of a base without its weights, and its seeds: what the test of the seed asks for."""
+        folder = self.path(base)
+        signature = TypeAdapter(Signature).validate_python(read_json(folder / "signature.json"))
+        with torch.device("meta"):
+            stored = read_json(folder / "config.json")
+            return build_module(FAMILIES[stored["family"]].Config(**stored), signature), self.seeds(base)
+
+    @cache  # noqa: B019 - there is one shop a process
+    def texts(self, data: str, split: str) -> list[str]:
+        """The texts of a dataset."""
+        return load_texts(self.datasets[data], split)  # type: ignore[arg-type]
+
+    def cut(self, data: str, split: str, tokenizer: Tokenizer) -> Windows:
+        """The texts of a dataset as a tokenizer cuts them, in windows that a model sees."""
+        key = {"dataset": self.datasets[data].digest, "split": split, "tokenizer": digest_of(tokenizer.to_str())}
+        made = self.store.arrays(key, lambda: vars(encode(tokenizer, self.texts(data, split), None, special=False)))
+        return windows(Tokens(**made), special_tokens(tokenizer), MAX_LEN, 0)
+
+    @cached_property
+    def first_tokenizer(self) -> Tokenizer:
+        """The tokenizer of the first base and its siblings."""
+        config = TokenizerConfig(kind="char", vocab_size=self.scale.vocab_size)
+        key = {"dataset": self.datasets["tang"].digest, "config": config.plain()}
+        return self.store.tokenizer(key, lambda: train_tokenizer(self.texts("tang", "train"), config))
+
+    @cached_property
+    def asked(self) -> tuple[np.ndarray, np.ndarray]:
+        """The windows of the training and the validation texts that all models are asked: their numbers."""
+        found = []
+        for split, n in (("train", self.scale.n_asked), ("valid", self.scale.n_asked // 8)):
+            cut = self.cut("tang", split, self.first_tokenizer)
+            _, first = np.unique(cut.texts, return_index=True)
+            found.append(first[:n])
+        return found[0], found[1]
+
+    def answers(self, name: str) -> Answers:
+        """What a finished model answers."""
+        with np.load(self.folder / "answers" / f"{name}.npz", allow_pickle=False) as stored:
+            return Answers(stored["nats"], stored["says"])
+
+    def keep_answers(self, name: str, module: Gpt, tokenizer: Tokenizer) -> None:
+        """Ask a model, and keep what it answers."""
+        train, valid = self.asked
+        nats, _ = self._ask("train", train, module, tokenizer)
+        _, says = self._ask("valid", valid, module, tokenizer)
+        content = io.BytesIO()
+        np.savez(content, nats=nats, says=says)
+        (self.folder / "answers").mkdir(parents=True, exist_ok=True)
+        write_atomic(self.folder / "answers" / f"{name}.npz", content.getvalue())
+
+    def _ask(self, split: str, rows: np.ndarray, module: Gpt, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+        """Ask in the tokens of the first base, those of the same string taken for the same."""
+        ours, theirs = self.first_tokenizer.get_vocab(), tokenizer.get_vocab()
+        there = np.full(max(ours.values()) + 1, theirs["<unk>"])
+        back = np.full(module.signature.vocab_size, -1)
+        for token, number in theirs.items():
+            if token in ours:
+                there[ours[token]] = number
+                back[number] = ours[token]
+        to, cut = torch.from_numpy(there), self.cut("tang", split, self.first_tokenizer)
+        nats, says = [], []
+        where = next(module.parameters()).device
+        with torch.inference_mode():
+            for start in range(0, len(rows), _AT_ONCE):
+                plain = collate_windows(cut, rows[start : start + _AT_ONCE])
+                asked_BT = plain.targets != NOT_PREDICTED
+                targets_BT = torch.where(asked_BT, to[plain.targets.clamp(min=0)], NOT_PREDICTED)
+                batch = Batch(
+                    rows_B=plain.rows_B,
+                    tokens_BT=to[plain.text[0]],
+                    mask_BT=plain.mask_BT,
+                    positions_BT=plain.positions_BT,
+                    targets_BT=targets_BT,
+                ).to(where)
+                logits_MV = module(batch).logits.float()
+                lost_M = F.cross_entropy(logits_MV, batch.targets[asked_BT.to(where)], reduction="none").cpu()
+                owner_M = torch.arange(len(asked_BT))[:, None].expand_as(asked_BT)[asked_BT]
+                sums = torch.zeros(len(asked_BT)).index_add_(0, owner_M, lost_M)
+                nats.append((sums / asked_BT.sum(1)).numpy())
+                says.append(back[logits_MV.argmax(-1).cpu().numpy()])
+        return np.concatenate(nats).astype(np.float32), np.concatenate(says).astype(np.int32)
+
+    def last_epoch(self, base: str) -> tuple[np.ndarray, list[np.ndarray]]:
+        """When the batches of a base's last epoch were seen, and the windows of each; 0: not before the run ended.
+
+        Which texts are in one batch has to do with their lengths; in what order the batches come is drawn alone.
+        """
+        found = self.find(base)
+        assert found is not None
+        config = LanguageConfig(**found.config["train"])
+        lengths = self.cut(self.items[base].values["data"], "train", self.tokenizer(base)).lengths
+        seeds, left, epoch = self.seeds(base), found.json("training.json")["n_steps"], 0
+        while True:
+            batches = shuffled(lengths, config.batch_tokens, seeds.generator("order", epoch))
+            if left <= len(batches):
+                steps = np.arange(1, len(batches) + 1)
+                return np.where(steps <= left, steps, 0), batches
+            left, epoch = left - len(batches), epoch + 1
+
+    def about(self, name: str) -> dict[str, Any]:
+        """An item as JSON values."""
+        return asdict(self.items[name])
