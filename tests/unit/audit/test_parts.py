@@ -2,18 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from scipy import stats
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from audit_models import drawn, folder_of
 from danlu.audit.checkpoint import Checkpoint
 from danlu.audit.content import compare_content
-from danlu.audit.data_order import data_order_test
 from danlu.audit.quantisation import scheme_of
-from danlu.audit.siblings import own_mistakes, rank_test
 from danlu.audit.verdict import Calibrated, decide, holm
 from danlu.core.seeds import Seeds
 from danlu.model.init import initial_weights, standard_rows
@@ -84,30 +80,6 @@ def test_quantised_matrices_show_their_grid_and_others_none() -> None:
     assert scheme_of((((groups - low) / step).round() * step + low).reshape(m.shape)) == "int4 in groups of 64"
     assert scheme_of(m.to(torch.float8_e4m3fn).float()) == "fp8"
     assert scheme_of(torch.where(m.abs() > 1.5, m, 0.0)) is None, "pruned, not quantised"
-
-
-def test_the_order_of_data_is_found_where_it_left_a_trace_and_not_elsewhere() -> None:
-    draw = np.random.default_rng(1)
-    steps = draw.permutation(2000)
-    noise = draw.standard_normal(2000)
-    found = data_order_test(steps, noise - 0.0003 * steps, n_orders=999)
-    assert found.p == 1 / 1000
-    assert found.rho == pytest.approx(stats.spearmanr(steps, noise - 0.0003 * steps)[0])
-    nulls = [data_order_test(draw.permutation(100), draw.standard_normal(100), n_orders=99).p for _ in range(200)]
-    assert stats.kstest(nulls, "uniform").pvalue > 0.01
-    with pytest.raises(ValueError, match="at least three"):
-        data_order_test(np.arange(2), np.zeros(2))
-
-
-def test_who_shares_the_mistakes_of_one_is_nearest_to_that_one() -> None:
-    draw = np.random.default_rng(2)
-    truth = draw.integers(0, 50, 1000)
-    family = np.stack([np.where(draw.random(1000) < 0.2, draw.integers(0, 50, 1000), truth) for _ in range(8)])
-    student = np.where(draw.random(1000) < 0.5, family[0], truth)
-    near = own_mistakes(student, family)
-    assert near.argmax() == 0
-    assert rank_test(near[0], near[1:].tolist(), "mistakes").p == 1 / 8
-    assert rank_test(0.1, [0.1, 0.2, 0.05], "ties count against").p == 3 / 4
 
 
 def test_holm_and_the_verdict() -> None:

@@ -1,0 +1,164 @@
+"""What can be asked by the tests by behaviour: a model on disk, or one behind an endpoint.
+
+A speaker is known by its answers alone: to a beginning of a text, the text of the token that it takes to come next; or,
+of a classifier, the name of the class; and, where it can tell, how many nats a text costs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from danlu.core.artifact import Artifact
+from danlu.core.errors import UsageError
+from danlu.core.files import read_json
+from danlu.model.base import Task
+from danlu.model.classifier import NeuralClassifier
+from danlu.model.decode import DecodeConfig
+from danlu.model.families import NGRAM, Classifier, LanguageModel
+from danlu.model.language import NeuralLanguageModel
+from danlu.model.module import build_module
+from danlu.model.predictor import Predictor, load_predictor
+from danlu.model.pretrained.config import architecture_in, is_ours, read_config, read_stored
+from danlu.model.pretrained.load import load_weights
+from danlu.model.pretrained.tokenizers import read_signature, read_tokenizer
+
+__all__ = ["NEXT_TOKEN", "LocalSpeaker", "Speaker", "SpeakerTask", "open_speaker"]
+
+SpeakerTask = Literal["language-modelling", "text-classification"]
+
+NEXT_TOKEN = DecodeConfig(max_new_tokens=1)
+_AT_ONCE = 64
+"""Prompts that are read at a time."""
+
+
+class Speaker(Protocol):
+    """Something that answers.
+
+    Attributes:
+        name: What it is called, for messages.
+        task: What it does.
+    """
+
+    name: str
+    task: SpeakerTask
+
+    def answers(self, questions: Sequence[str]) -> list[str]:
+        """The text of the most likely next token after each beginning of a text, or the class of each text."""
+        ...
+
+    def losses(self, texts: Sequence[str], labels: Sequence[str] | None = None) -> npt.NDArray[np.float64] | str:
+        """float64 [n]: the nats that each text costs, or each text's label; or why it cannot tell."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalSpeaker:
+    """A model on disk.
+
+    Attributes:
+        name: See :class:`Speaker`.
+        task: See :class:`Speaker`.
+        model: What answers; a :class:`danlu.model.predictor.Predictor` cleans texts as its training texts were.
+        classes: Names of the classes, where it names classes.
+        max_len: The most tokens that it sees, where there is a limit.
+    """
+
+    name: str
+    task: SpeakerTask
+    model: Any
+    classes: tuple[str, ...] = ()
+    max_len: int | None = None
+
+    def answers(self, questions: Sequence[str]) -> list[str]:
+        """See :class:`Speaker`."""
+        if self.task == "text-classification":
+            classifier: Classifier = self.model
+            return [self.classes[number] for number in classifier.predict_proba(questions).argmax(1)]
+        language: LanguageModel = self.model
+        found: list[str] = []
+        for start in range(0, len(questions), _AT_ONCE):
+            prompts = [self._seen(each) for each in questions[start : start + _AT_ONCE]]
+            found += language.write(prompts, NEXT_TOKEN)
+        return found
+
+    def losses(self, texts: Sequence[str], labels: Sequence[str] | None = None) -> npt.NDArray[np.float64] | str:
+        """See :class:`Speaker`."""
+        if self.task == "text-classification":
+            if labels is None or not set(labels) <= set(self.classes):
+                return "its classes are not those of the reference"
+            number = {name: place for place, name in enumerate(self.classes)}
+            found = self.model.predict_proba(texts)[np.arange(len(texts)), [number[label] for label in labels]]
+            return np.asarray(-np.log(np.maximum(found.astype(np.float64), np.finfo(np.float32).tiny)))
+        return np.asarray(self.model.nats(texts), np.float64)
+
+    def _seen(self, prompt: str) -> str:
+        """The end of a prompt that fits into what the model sees, with room for the token that begins a text."""
+        while self.max_len is not None and len(prompt) > 1 and self.model.count_tokens([prompt])[0] >= self.max_len:
+            prompt = prompt[1 + len(prompt) // 8 :]
+        return prompt
+
+
+def open_speaker(folder: Path) -> LocalSpeaker | str:
+    """A model of ours, or a checkpoint in Hugging Face layout.
+
+    Returns:
+        It; or why it cannot be asked.
+
+    Raises:
+        UsageError: There is no model in the folder, or none that danlu can read.
+        CorruptError: A file is damaged.
+    """
+    if (folder / "model.json").is_file():
+        predictor = load_predictor(Artifact(folder, {}))
+        if predictor.family == NGRAM:
+            return "an n-gram model draws what it writes"
+        return _speaker_of(folder, predictor.task, predictor, tuple(predictor.classes), _limit(predictor))
+    if is_ours(folder):
+        task = str(read_json(folder / "signature.json").get("task"))
+        if task != "language-modelling":
+            return f"a folder without model.json does not say how its model for {task} is asked"
+        ours = NeuralLanguageModel.load(folder)
+        return _speaker_of(folder, task, ours, (), ours.config.max_len)
+    return _open_theirs(folder)
+
+
+def _open_theirs(folder: Path) -> LocalSpeaker | str:
+    """A checkpoint in Hugging Face layout."""
+    stored = read_stored(folder)
+    classes: tuple[str, ...] = ()
+    task: Task = "language-modelling"
+    if architecture_in(folder).family == "bert":
+        if not any("SequenceClassification" in str(name) for name in stored.get("architectures") or []):
+            return "it names hidden tokens, and answers nothing by itself"
+        task, names = "text-classification", stored.get("id2label")
+        if not isinstance(names, dict) or sorted(names) != sorted(map(str, range(len(names)))):
+            what = "config.json does not name the classes (id2label)"
+            raise UsageError(what, where=str(folder), advice="add id2label: number -> name of each class")
+        classes = tuple(str(names[str(number)]) for number in range(len(names)))
+    tokenizer = read_tokenizer(folder)
+    module = build_module(read_config(folder, task), read_signature(folder, tokenizer, task, len(classes)))
+    if missing := load_weights(module, folder).new:
+        raise UsageError(f"the weights of {missing[0]} are not in this checkpoint", where=str(folder))
+    kind = NeuralClassifier if classes else NeuralLanguageModel
+    answerer = kind(module, tokenizer)
+    return _speaker_of(folder, task, answerer, classes, answerer.config.max_len)
+
+
+def _speaker_of(
+    folder: Path, task: str, model: Any, classes: tuple[str, ...], max_len: int | None
+) -> LocalSpeaker | str:
+    if task not in ("language-modelling", "text-classification"):
+        return f"models for {task} are not compared by their answers"
+    return LocalSpeaker(folder.name, cast("SpeakerTask", task), model, classes, max_len)
+
+
+def _limit(predictor: Predictor) -> int | None:
+    """The most tokens that a model sees; classifiers cut long texts themselves."""
+    answerer = predictor.answerer
+    return answerer.config.max_len if isinstance(answerer, NeuralLanguageModel) else None
