@@ -40,6 +40,11 @@ class Feed(Protocol):
     n_steps: int
     evaluate_after: frozenset[int]
 
+    @property
+    def order_root(self) -> str:
+        """What stands for the records of every step, in order."""
+        ...
+
     def batch(self, step: int) -> Batch:
         """The batch of a step (0, 1, ...), on the CPU; the same each time it is asked for."""
         ...
@@ -85,8 +90,10 @@ class Engine:
     def __init__(self, work: Training, world: World = World()) -> None:  # noqa: B008 - it is frozen
         keep_freed_memory()
         self.model, self.config = work.module, work.config
-        self._work, self._world = work, world
+        self.work, self.world = work, world
         self.device = next(work.module.parameters()).device
+        if self.device.type == "cuda":  # cuDNN plans anew for every length of text, in 16 ms a layer; others need not
+            torch.backends.cuda.enable_cudnn_sdp(False)
         self.sharded = world.size > 1 and self.config.parallel == "fsdp"
         if self.sharded:
             world.shard(self.model)
@@ -119,7 +126,7 @@ class Engine:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._world.add(self._gradients(batch, step))
+        loss = self.world.add(self._gradients(batch, step))
         norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm))
         value, size = torch.stack([loss, norm]).tolist()  # one wait for a GPU, not two
         moment = f"at step {step} (learning rate {rate:g}); the step was not taken, the last checkpoint is intact"
@@ -132,18 +139,18 @@ class Engine:
 
     def _gradients(self, batch: Batch, step: int) -> torch.Tensor:
         """Add up the gradients of this process's parts of the batch, then those of all; the loss of its parts."""
-        n, mine = self._world.share_out(self.config.accumulate)
+        n, mine = self.world.share_out(self.config.accumulate)
         parts = batch.parts(n)
         total = torch.zeros((), device=self.device)
         for number in range(n)[mine]:
             # Everybody takes as many parts: who finds none left takes the first one again, and lets it count nothing.
             part, counts = (parts[number], 1) if number < len(parts) else (parts[0], 0)
             position = (step,) if n == 1 else (step, number)
-            torch.manual_seed(self._work.seeds.at("dropout", *position))
+            torch.manual_seed(self.work.seeds.at("dropout", *position))
             sync_now(self._loss, self.model, number + 1 == mine.stop)
             with self._precision():
                 loss = self._loss(part.to(self.device)) * counts
-            torch.autograd.backward(loss * self._world.size)  # of several processes' gradients the mean is taken
+            torch.autograd.backward(loss * self.world.size)  # of several processes' gradients the mean is taken
             total += loss.detach()
         return total
 
