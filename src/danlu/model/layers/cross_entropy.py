@@ -63,22 +63,23 @@ class _LinearCrossEntropy(Function):
         x_all_MD, weight = x_MD.to(precision), weight_VD.to(precision)
         bias = None if bias_V is None else bias_V.to(precision)
         step = max(1, _PIECE[kind] // n_tokens)
-        for start in range(0, len(x_MD), step):
-            x, targets = x_all_MD[start : start + step], targets_M[start : start + step, None]
-            scores = x @ weight.T if bias is None else torch.addmm(bias, x, weight.T)
-            logprobs = torch.log_softmax(scores, -1, dtype=torch.float32)
-            total -= (1 - smoothing) * logprobs.gather(1, targets).sum()
-            if smoothing:
-                total -= smoothing / n_tokens * logprobs.sum()
-            error = logprobs.exp_()  # the softmax; less the target it is the gradient
-            if smoothing:
-                error -= smoothing / n_tokens
-            error.scatter_add_(1, targets, error.new_full(targets.shape, smoothing - 1))
-            if gradient_V is not None:
-                gradient_V += error.sum(0)
-            error = error.to(precision)
-            gradient_MD[start : start + step] = error @ weight
-            gradient_VD += error.T @ x
+        with torch.autocast(kind, enabled=False):  # all is in its precision by now, and nothing is to be copied
+            for start in range(0, len(x_MD), step):
+                x, targets = x_all_MD[start : start + step], targets_M[start : start + step, None]
+                scores = x @ weight.T if bias is None else torch.addmm(bias, x, weight.T)
+                logprobs = torch.log_softmax(scores, -1, dtype=torch.float32)
+                total -= (1 - smoothing) * logprobs.gather(1, targets).sum()
+                if smoothing:
+                    total -= smoothing / n_tokens * logprobs.sum()
+                error = logprobs.exp_()  # the softmax; less the target it is the gradient
+                if smoothing:
+                    error -= smoothing / n_tokens
+                error.scatter_add_(1, targets, error.new_full(targets.shape, smoothing - 1))
+                if gradient_V is not None:
+                    gradient_V += error.sum(0)
+                error = error.to(precision)
+                gradient_MD[start : start + step] = error @ weight
+                gradient_VD += error.T @ x
         ctx.save_for_backward(gradient_MD, gradient_VD, gradient_V)
         return total
 
