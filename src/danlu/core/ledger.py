@@ -1,28 +1,22 @@
 """The ledger: which artifact a name or an alias means, and every answer that it has ever given.
 
-``refs/ledger.jsonl`` is append-only. Each line holds the SHA-256 of the line before it, so that changing or removing
-an entry breaks the chain from there on. Nothing is ever overwritten: an alias that moves is one more line. No chain can
-show by itself that its last lines were cut off, or that all of it was written anew; whoever keeps the last hash
-elsewhere can.
+``refs/ledger.jsonl`` is a chain (:mod:`danlu.core.chain`): append-only, changing or removing an entry breaks it from
+there on. Nothing is ever overwritten: an alias that moves is one more line.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from danlu.core.artifact import Artifact
-from danlu.core.errors import CorruptError, UsageError, nearest
-from danlu.core.files import digest_of, explained, fsync_folder
+from danlu.core.chain import Chain
+from danlu.core.errors import UsageError, nearest
 
 __all__ = ["Entry", "Ledger"]
 
-_START = "0" * 64
 _ALIAS = re.compile(r"[a-z][a-z0-9_-]*")
 
 
@@ -50,11 +44,7 @@ class Entry:
     digest: str
     reason: str
     prev: str
-    hash: str = ""
-
-    def computed_hash(self) -> str:
-        """SHA-256 over every field but ``hash``."""
-        return digest_of({key: value for key, value in asdict(self).items() if key != "hash"})
+    hash: str
 
 
 class Ledger:
@@ -66,6 +56,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._chain = Chain(path, "the ledger's chain")
 
     def entries(self) -> list[Entry]:
         """Every entry, oldest first, the chain checked.
@@ -73,7 +64,13 @@ class Ledger:
         Raises:
             CorruptError: A line was changed, removed or damaged; the first wrong one is named.
         """
-        return self._parse(self.path.read_bytes()) if self.path.exists() else []
+        found = []
+        for number, entry in enumerate(self._chain.entries(growing=True), start=1):
+            try:
+                found.append(Entry(**entry))
+            except TypeError as error:
+                raise self._chain.broken(number, "is not an entry") from error
+        return found
 
     def set_alias(self, name: str, alias: str, artifact: Artifact, *, reason: str) -> Entry:
         """Let ``name@alias`` mean an artifact from now on.
@@ -86,32 +83,15 @@ class Ledger:
         """
         if not _ALIAS.fullmatch(alias):
             raise UsageError(f"not an alias: {alias!r}", advice="use lower-case letters, digits, - and _")
-        with explained(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                file.seek(0)
-                content = file.read()
-                whole = content[: content.rfind(b"\n") + 1]
-                if whole != content:
-                    file.truncate(len(whole))
-                entries = self._parse(whole)
-                entry = Entry(
-                    seq=len(entries),
-                    time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                    name=name,
-                    alias=alias,
-                    kind=artifact.kind,
-                    digest=artifact.digest,
-                    reason=reason,
-                    prev=entries[-1].hash if entries else _START,
-                )
-                entry = Entry(**{**asdict(entry), "hash": entry.computed_hash()})
-                file.write(json.dumps(asdict(entry), ensure_ascii=False).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            fsync_folder(self.path.parent)
-        return entry
+        facts = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "name": name,
+            "alias": alias,
+            "kind": artifact.kind,
+            "digest": artifact.digest,
+            "reason": reason,
+        }
+        return Entry(**self._chain.append(facts))
 
     def means(self, name: str, alias: str, digest: str) -> bool:
         """Whether ``name@alias`` means an artifact now."""
@@ -133,26 +113,3 @@ class Ledger:
         if alias not in aliases:
             raise UsageError(f"{name} has no alias {alias!r}", where=str(self.path), advice=nearest(alias, aliases))
         return aliases[alias]
-
-    def _parse(self, content: bytes) -> list[Entry]:
-        entries: list[Entry] = []
-        lines = content.split(b"\n")
-        for number, line in enumerate(lines[:-1], start=1):
-            try:
-                entry = Entry(**json.loads(line))
-                computed = entry.computed_hash()
-            except (ValueError, TypeError, RecursionError) as error:
-                raise self._broken(number, "is not an entry") from error
-            if entry.hash != computed:
-                raise self._broken(number, "was changed")
-            if entry.seq != len(entries) or entry.prev != (entries[-1].hash if entries else _START):
-                raise self._broken(number, "does not follow the one before it")
-            entries.append(entry)
-        return entries
-
-    def _broken(self, number: int, how: str) -> CorruptError:
-        return CorruptError(
-            f"the ledger's chain is broken: line {number} {how}",
-            where=f"{self.path}:{number}",
-            advice="restore the file from a copy; its lines are never changed by danlu",
-        )

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 __all__ = ["merkle_root"]
 
 
-def merkle_root(leaves: Iterable[bytes]) -> str:
+def merkle_root(leaves: Iterable[bytes | memoryview]) -> str:
     """The root of a Merkle tree, in hexadecimal.
 
     Args:

@@ -4,6 +4,7 @@ runs/<name>-<key>/
   run.json         config, parents and seed commitments, written before step 0
   seeds.json       the run's secret seeds, readable by its owner only
   metrics.jsonl    one line a report; nothing in it depends on the clock, so the same run gives the same bytes
+  chain.jsonl      how the run began, every checkpoint that was evaluated, how it ended (danlu.core.chain); likewise
   timing.jsonl     what does depend on the clock
   events.out.*     both for TensorBoard, where that was asked for
   checkpoints/step-00000120/
@@ -25,6 +26,7 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor
 
+from danlu.core.chain import Chain
 from danlu.core.errors import CorruptError
 from danlu.core.files import explained, publish, read_json, scratch_folder, sha256_file, write_json
 from danlu.core.progress import Progress
@@ -50,7 +52,10 @@ class State:
         n_worse: Evaluations since the best one.
         loss_sum: Sum of the losses since the last report.
         loss_count: How many losses that is.
-        metrics_bytes: Length of metrics.jsonl at this point.
+        metrics_bytes: Length of metrics.jsonl at this point,
+        chain_bytes: and of chain.jsonl.
+        chain_loss: Sum of the losses since the last line of the chain.
+        chain_count: How many losses that is.
     """
 
     step: int = 0
@@ -61,6 +66,9 @@ class State:
     loss_sum: float = 0.0
     loss_count: int = 0
     metrics_bytes: int = 0
+    chain_bytes: int = 0
+    chain_loss: float = 0.0
+    chain_count: int = 0
 
 
 class Restored(Protocol):
@@ -91,6 +99,7 @@ class Run:
         self.checkpoints = folder / "checkpoints"
         self.metrics = folder / "metrics.jsonl"
         self.timing = folder / "timing.jsonl"
+        self.chain = Chain(folder / "chain.jsonl", "the chain of the training run")
         self._events = EventFile(folder) if self._config.tensorboard and self._world.leads else None
 
     def save(self, tensors: Tensors, state: State) -> None:
@@ -111,7 +120,8 @@ class Run:
         with explained(self.folder), self.metrics.open("ab") as file:
             os.fsync(file.fileno())
             state.metrics_bytes = file.tell()
-        target = self._folder(state.step)
+        state.chain_bytes = _length(self.chain.path)  # what is in it is on the disk
+        target = self.checkpoint(state.step)
         if target.exists():
             self._world.message("") if shared else None
         else:
@@ -143,9 +153,8 @@ class Run:
         (found,) = self._world.told([self._last_whole() if self._world.leads else 0])
         state = State()
         if found >= 0:
-            folder = self._folder(int(found))
-            state = State(**read_json(folder / "state.json"))
-            engine.load(_tensors(folder))
+            state = self.state(int(found))
+            engine.load(_tensors(self.checkpoint(int(found))))
         if self._world.leads:
             self._cut_back(state)
         return state
@@ -171,6 +180,8 @@ class Run:
         """Drop what was reported after the checkpoint, and a line that a crash cut short."""
         with explained(self.folder), self.metrics.open("ab") as file:
             file.truncate(state.metrics_bytes)
+        with explained(self.folder), self.chain.path.open("ab") as file:
+            file.truncate(state.chain_bytes)
         with explained(self.folder), self.timing.open("a+b") as file:
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
@@ -183,13 +194,69 @@ class Run:
         Raises:
             CorruptError: The checkpoint is damaged or gone.
         """
-        folder = self._folder(step)
+        folder = self.checkpoint(step)
         try:
             _check(folder)
         except CorruptError as error:
             error.advice = "run the same command again: it goes back to a checkpoint that is whole"
             raise
         return _tensors(folder)
+
+    def begin(self, facts: Mapping[str, Any], step: int) -> None:
+        """Write into the chain how the run begins, or where it goes on, in what other order from now on.
+
+        Args:
+            facts: ``weights``, ``order_root``, ``n_steps`` and ``commitments``, as in :mod:`danlu.core.chain`.
+            step: Where the run stands; 0, unless an earlier danlu, which kept no chain, began it.
+
+        Raises:
+            CorruptError: The chain is broken, or the seeds are not those that it committed to.
+        """
+        if not self._world.leads:
+            return
+        before = self.chain.entries(growing=True)
+        if not before:
+            self.chain.append({"event": "begun", "step": step, **facts})
+            return
+        if before[0]["commitments"] != facts["commitments"]:
+            advice = "restore seeds.json from a copy, or move the run's folder away to begin anew"
+            raise CorruptError("these are not the seeds that the run began with", where=str(self.folder), advice=advice)
+        plan = {name: facts[name] for name in ("order_root", "n_steps")}
+        planned = next(entry for entry in reversed(before) if "order_root" in entry)
+        if any(planned[name] != value for name, value in plan.items()):
+            self.chain.append({"event": "changed", "step": step, **plan})
+
+    def enter(self, state: State, rate: float, scores: Mapping[str, float]) -> None:
+        """Write a checkpoint that was evaluated into the chain.
+
+        Args:
+            state: Where the run stands; its losses begin to be summed anew.
+            rate: The learning rate of the last step.
+            scores: What the evaluation found.
+        """
+        if self._world.leads:
+            facts = {
+                "event": "checkpoint",
+                "step": state.step,
+                "files": read_json(self.checkpoint(state.step) / "manifest.json"),
+                "loss": state.chain_loss / state.chain_count if state.chain_count else None,
+                "learning_rate": rate,
+                "valid": dict(scores),
+                "metrics": sha256_file(self.metrics),
+            }
+            self.chain.append(facts)
+        state.chain_loss, state.chain_count = 0.0, 0
+
+    def end(self, step: int, kept: int, weights: str) -> None:
+        """Write into the chain that the run has ended: at which step, of which step the weights were kept, their root.
+
+        The model's own file holds these weights under its own names, adapters folded in.
+        """
+        self.chain.append({"event": "ended", "step": step, "kept": kept, "weights": weights})
+
+    def state(self, step: int) -> State:
+        """Where the run stood at the checkpoint of a step."""
+        return State(**read_json(self.checkpoint(step) / "state.json"))
 
     def report(self, **facts: Any) -> None:
         """Append one line to metrics.jsonl."""
@@ -199,8 +266,14 @@ class Run:
         """Append one line to timing.jsonl."""
         self._append(self.timing, facts)
 
-    def _folder(self, step: int) -> Path:
+    def checkpoint(self, step: int) -> Path:
+        """The folder of the checkpoint of a step."""
         return self.checkpoints / f"step-{step:08d}"
+
+    def holds(self, step: int, digests: Mapping[str, str]) -> bool:
+        """Whether the checkpoint of a step is here, and its files are the ones with these digests."""
+        folder = self.checkpoint(step)
+        return all((folder / name).is_file() and sha256_file(folder / name) == digests[name] for name in digests)
 
     def _append(self, path: Path, facts: Mapping[str, Any]) -> None:
         if not self._world.leads:
@@ -215,22 +288,28 @@ class Run:
         _check(folder)
         state = State(**read_json(folder / "state.json"))
         if state.best_step is not None:
-            _check(self._folder(state.best_step))
-        if state.metrics_bytes > (self.metrics.stat().st_size if self.metrics.exists() else 0):
-            raise CorruptError("metrics.jsonl has lost lines that were there", where=str(self.metrics))
+            _check(self.checkpoint(state.best_step))
+        for path, length in ((self.metrics, state.metrics_bytes), (self.chain.path, state.chain_bytes)):
+            if length > _length(path):
+                raise CorruptError(f"{path.name} has lost lines that were there", where=str(path))
 
     def _newest_first(self) -> Iterator[Path]:
         found = self.checkpoints.glob("step-*") if self.checkpoints.exists() else []
         return iter(sorted((p for p in found if re.fullmatch(r"step-\d{8}", p.name)), reverse=True))
 
     def _retain(self, state: State) -> None:
-        best = None if state.best_step is None else self._folder(state.best_step)
+        best = None if state.best_step is None else self.checkpoint(state.best_step)
         every = self._config.keep_every
         passing = [folder for folder in self._newest_first() if folder != best]
         for folder in passing[self._config.keep_last :]:
             if every is None or int(folder.name.removeprefix("step-")) % every:
                 with explained(folder):
                     shutil.rmtree(folder)
+
+
+def _length(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    return path.stat().st_size if path.exists() else 0
 
 
 def _check(folder: Path) -> None:

@@ -34,6 +34,9 @@ class RunConfig(Config):
     """Checkpoints kept besides the best one: the last, and those before in case it is damaged."""
     keep_every: int | None = Field(None, ge=1)
     """Checkpoints of steps divisible by this are kept until the run ends; null: none."""
+    keep_checkpoints: bool = False
+    """Whether the checkpoints that were kept stay in the run's folder when it has ended: parts of the run can then be
+    trained again from there, to prove them (``danlu verify``), and not only from the start."""
 
 
 class TrainConfig(OptimizerConfig, RunConfig):

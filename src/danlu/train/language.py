@@ -72,7 +72,7 @@ def prepare(material: Material) -> Prepared:
 
     return Prepared(
         module=module,
-        feed=PlannedFeed(found.lengths, make, config, seeds, max_len if pack else None),
+        feed=PlannedFeed(found.lengths, make, config, seeds, max_len if pack else None, found.texts),
         seeds=seeds,
         config=config,
         evaluate=evaluate,

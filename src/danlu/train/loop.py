@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from danlu.core.batch import Batch
 from danlu.core.errors import UsageError
 from danlu.core.progress import Progress
-from danlu.model.base import Model
+from danlu.model.weights import weights_root
 from danlu.train.ahead import Ahead
 from danlu.train.checkpoint import Run, State
 from danlu.train.engine import Engine, Training, require_finite
@@ -24,7 +24,7 @@ from danlu.train.profile import Profiler
 from danlu.train.watch import Watch, memory
 from danlu.train.world import World
 
-__all__ = ["Fitted", "fit"]
+__all__ = ["Fitted", "advance", "fit"]
 
 _N_REPORTS = 200
 """Points on a training curve: enough to see its shape."""
@@ -62,11 +62,47 @@ def fit(work: Training, run: Run, progress: Progress, world: World = World()) ->
         DivergedError: The loss or a gradient is not finite; the step is not taken.
         DanluError: A checkpoint cannot be written.
     """
-    engine, feed, config = Engine(work, world), work.feed, work.config
+    begun = _beginning(work) if world.leads else {}
+    engine, n_steps = Engine(work, world), work.feed.n_steps
     state = run.restore(engine)
-    if state.step > feed.n_steps:
-        what = f"the run is at step {state.step}, and would now end at step {feed.n_steps}"
+    if state.step > n_steps:
+        what = f"the run is at step {state.step}, and would now end at step {n_steps}"
         raise UsageError(what, where="train.epochs", advice="train longer, or leave train.resume out to begin anew")
+    run.begin(begun, state.step)
+    advance(engine, run, state, progress)
+    assert state.best_step is not None, "the last step is always evaluated"
+    assert state.best_score is not None
+    if not engine.sharded:
+        engine.load_weights(run.read(state.best_step))
+    return Fitted(state.step, n_steps, state.best_step, state.best_score)
+
+
+def _beginning(work: Training) -> dict[str, Any]:
+    """What the chain says of a run before its first step."""
+    return {
+        "weights": weights_root(work.module.state_dict()),
+        "order_root": work.feed.order_root,
+        "n_steps": work.feed.n_steps,
+        "commitments": work.seeds.commitments(),
+    }
+
+
+def advance(engine: Engine, run: Run, state: State, progress: Progress, until: int | None = None) -> None:
+    """Train on from where an engine stands.
+
+    Args:
+        engine: What is trained.
+        run: Where checkpoints and curves go.
+        state: Where it stands; it comes to stand where the training stops.
+        progress: Told of every step.
+        until: Stop when the model was evaluated after this step; None: at the end.
+
+    Raises:
+        DivergedError: The loss or a gradient is not finite; the step is not taken.
+        DanluError: A checkpoint cannot be written.
+    """
+    work, world = engine.work, engine.world
+    feed, config = work.feed, work.config
     clock = _Clock(run, state, feed.n_steps, progress)
     profiler = Profiler(run.folder, config.profile_steps if world.leads else 0)
     saved_at = -math.inf
@@ -75,11 +111,11 @@ def fit(work: Training, run: Run, progress: Progress, world: World = World()) ->
             if state.step in feed.evaluate_after and state.evaluated < state.step:
                 run.save(engine.tensors(), state)
                 saved_at = time.monotonic()
-                scores = clock.watch.scores = _evaluate(engine, work.evaluate, run, state, world)
+                scores = clock.watch.scores = _evaluate(engine, run, state, feed.n_steps)
                 progress.note(
                     f"step {state.step}: " + " · ".join(f"{name} {value:.4f}" for name, value in scores.items())
                 )
-            if state.step == feed.n_steps or state.n_worse >= config.patience:
+            if state.step in (feed.n_steps, until) or state.n_worse >= config.patience:
                 break
             (due,) = world.told([time.monotonic() - saved_at >= config.checkpoint_seconds])
             if due:
@@ -94,19 +130,12 @@ def fit(work: Training, run: Run, progress: Progress, world: World = World()) ->
             profiler.end(last=state.step == feed.n_steps)
             clock.tick(state, batch, loss, rate)
     clock.report(state)
-    assert state.best_step is not None, "the last step is always evaluated"
-    assert state.best_score is not None
-    if not engine.sharded:
-        engine.load_weights(run.read(state.best_step))
-    return Fitted(state.step, feed.n_steps, state.best_step, state.best_score)
 
 
-def _evaluate(
-    engine: Engine, evaluate: Callable[[Model], dict[str, float]], run: Run, state: State, world: World
-) -> dict[str, float]:
+def _evaluate(engine: Engine, run: Run, state: State, n_steps: int) -> dict[str, float]:
     with engine.judged() as model:
-        scores = evaluate(model)
-    scores = dict(zip(scores, world.told(list(scores.values())), strict=True))
+        scores = engine.work.evaluate(model)
+    scores = dict(zip(scores, engine.world.told(list(scores.values())), strict=True))
     for name, value in scores.items():
         require_finite(f"validation {name}", value, f"after step {state.step}")
     state.evaluated = state.step
@@ -115,6 +144,7 @@ def _evaluate(
     else:
         state.n_worse += 1
     run.report(step=state.step, valid=scores)
+    run.enter(state, learning_rate(state.step - 1, n_steps, engine.work.config), scores)
     return scores
 
 
@@ -123,6 +153,8 @@ def _count(state: State, loss: float, norm: float, rate: float, n_steps: int, ru
     state.step += 1
     state.loss_sum += loss
     state.loss_count += 1
+    state.chain_loss += loss
+    state.chain_count += 1
     if state.step % max(1, n_steps // _N_REPORTS) == 0 or state.step == n_steps:
         run.report(step=state.step, loss=state.loss_sum / state.loss_count, gradient_norm=norm, learning_rate=rate)
         state.loss_sum, state.loss_count = 0.0, 0

@@ -96,7 +96,11 @@ def prepare(material: Material, held_out: Artifact) -> Prepared:
     return Prepared(
         module=module,
         feed=PlannedFeed(
-            tokens.lengths, lambda rows, step: in_training(rows, seeds.generator("augment", step)), config, seeds
+            tokens.lengths,
+            lambda rows, step: in_training(rows, seeds.generator("augment", step)),
+            config,
+            seeds,
+            records=_unseen_rows(material.dataset, "train", test),
         ),
         seeds=seeds,
         config=config,
@@ -107,9 +111,14 @@ def prepare(material: Material, held_out: Artifact) -> Prepared:
 
 def _unseen(dataset: Artifact, split: Split, test: set[str]) -> list[str]:
     """The texts of a split that are no test texts."""
-    table = read_split(dataset, split, ["id", "text"])
-    rows = zip(table.column("id").to_pylist(), table.column("text").to_pylist(), strict=True)
-    return [text for number, text in rows if number not in test]
+    texts = read_split(dataset, split, ["text"]).column("text").to_pylist()
+    return [texts[row] for row in _unseen_rows(dataset, split, test)]
+
+
+def _unseen_rows(dataset: Artifact, split: Split, test: set[str]) -> np.ndarray:
+    """int64 [n]: which texts of a split these are."""
+    numbers = read_split(dataset, split, ["id"]).column("id").to_pylist()
+    return np.array([row for row, number in enumerate(numbers) if number not in test], np.int64)
 
 
 def _loss(

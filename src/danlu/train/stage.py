@@ -20,6 +20,7 @@ from danlu.core.files import lock, read_json, write_json
 from danlu.core.progress import Progress, Silent
 from danlu.core.workspace import Workspace
 from danlu.data.token_store import TokenStore
+from danlu.model.weights import weights_root
 from danlu.train import pretrain
 from danlu.train.adapt import fold_adapters
 from danlu.train.checkpoint import Run
@@ -27,6 +28,7 @@ from danlu.train.config import RunConfig
 from danlu.train.engine import Engine
 from danlu.train.examples import write_model
 from danlu.train.loop import fit
+from danlu.train.machine import machine
 from danlu.train.prepare import Material, Prepared, Score, Sources, TrainingSpec
 from danlu.train.profile import TABLE, TRACE
 from danlu.train.tasks import TRAINING, read_spec
@@ -180,7 +182,7 @@ def _carry_out(
     how: RunConfig,
     progress: Progress,
 ) -> Artifact:
-    """Run the loop in the run's folder, from where it stopped; then write the artifact and drop the checkpoints."""
+    """Run the loop in the run's folder, from where it stopped; then write the artifact and, if so, drop checkpoints."""
     if found := workspace.with_key(work.kind, work.key):
         progress.note(f"{found.path.name} is there already")
         if how.tensorboard:
@@ -208,7 +210,9 @@ def _carry_out(
         if world.size > 1 and prepared.config.parallel == "fsdp":  # this process has a share of the weights only
             prepared = ordered.prepared()
             Engine(prepared).load_weights(run.read(fitted.best_step))
+        run.end(fitted.step, fitted.best_step, weights_root(prepared.module.state_dict()))
         facts = {**_timing(run.timing), **asdict(fitted), "n_trained": n_trained, "memory_bytes": peak_memory()}
+        facts |= {"machines": read_json(folder / "run.json")["machines"]}
         facts |= {"changes": work.changes} if work.changes else {}
         config = work.config | ({"changes": list(work.changes)} if work.changes else {})
         with workspace.create(
@@ -216,9 +220,10 @@ def _carry_out(
         ) as draft:
             write(draft.folder, prepared, {**facts, "n_parameters": n_parameters})
             recorded = [folder / name for name in (TRACE, TABLE) if (folder / name).exists()]
-            for path in (run.metrics, run.timing, *recorded):
+            for path in (run.metrics, run.timing, run.chain.path, *recorded):
                 shutil.copyfile(path, draft.folder / path.name)
-        shutil.rmtree(run.checkpoints)
+        if not how.keep_checkpoints:
+            shutil.rmtree(run.checkpoints)
     return draft.artifact
 
 
@@ -252,6 +257,9 @@ def _begin(folder: Path, work: Work, size: dict[str, int], commitments: dict[str
     elif n_threads != torch.get_num_threads():
         progress.note(f"the run began with {n_threads} threads and goes on with as many, to stay exact")
         torch.set_num_threads(n_threads)
+    machines, here = begun.get("machines", []), machine(World.now().size)
+    if here not in machines:
+        write_json(path, {**begun, "machines": [*machines, here]})
 
 
 def _timing(timing: Path) -> dict[str, Any]:

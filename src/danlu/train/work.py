@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from danlu.core.chain import Chain
 from danlu.core.config import leaves
 from danlu.core.errors import UsageError
 from danlu.core.files import digest_of, lock, read_json, write_json
@@ -102,5 +103,7 @@ def _interrupted(runs: Path, name: str, kind: str) -> tuple[Path, int] | None:
         about: Mapping[str, Any] = read_json(path)
         steps = [folder.name.removeprefix("step-") for folder in path.parent.glob("checkpoints/step-*")]
         if steps and (about["name"], about["kind"]) == (name, kind):
-            found.append((path.stat().st_mtime, path.parent, max(map(int, steps))))
+            *_, last = Chain(path.parent / "chain.jsonl").entries(growing=True) or [{"event": "begun"}]
+            if last["event"] != "ended":  # otherwise it is one whose checkpoints were to be kept
+                found.append((path.stat().st_mtime, path.parent, max(map(int, steps))))
     return max(found)[1:] if found else None
