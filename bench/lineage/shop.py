@@ -11,10 +11,9 @@ A model is there or not, so that building may be stopped at any time.
 from __future__ import annotations
 
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +52,7 @@ class Answers:
     """What a model answers to the texts that all are asked.
 
     Attributes:
-        nats: float32 [n]; its loss on each text, by the token.
+        nats: float32 [n]; its loss on each training text, as far as a window reaches.
         says: int32 [m]; what it would say at each place of the validation texts, as a token of the first base's.
     """
 
@@ -205,27 +204,22 @@ class Shop:
                 lost_M = F.cross_entropy(logits_MV, batch.targets[asked_BT.to(where)], reduction="none").cpu()
                 owner_M = torch.arange(len(asked_BT))[:, None].expand_as(asked_BT)[asked_BT]
                 sums = torch.zeros(len(asked_BT)).index_add_(0, owner_M, lost_M)
-                nats.append((sums / asked_BT.sum(1)).numpy())
+                nats.append(sums.numpy())
                 says.append(back[logits_MV.argmax(-1).cpu().numpy()])
         return np.concatenate(nats).astype(np.float32), np.concatenate(says).astype(np.int32)
 
-    def last_epoch(self, base: str) -> tuple[np.ndarray, list[np.ndarray]]:
-        """When the batches of a base's last epoch were seen, and the windows of each; 0: not before the run ended.
-
-        Which texts are in one batch has to do with their lengths; in what order the batches come is drawn alone.
-        """
+    def epochs(self, base: str) -> list[list[np.ndarray]]:
+        """The plan of a base's run: the windows of each batch of each epoch."""
         found = self.find(base)
         assert found is not None
         config = LanguageConfig(**found.config["train"])
         lengths = self.cut(self.items[base].values["data"], "train", self.tokenizer(base)).lengths
-        seeds, left, epoch = self.seeds(base), found.json("training.json")["n_steps"], 0
-        while True:
-            batches = shuffled(lengths, config.batch_tokens, seeds.generator("order", epoch))
-            if left <= len(batches):
-                steps = np.arange(1, len(batches) + 1)
-                return np.where(steps <= left, steps, 0), batches
-            left, epoch = left - len(batches), epoch + 1
+        seeds, left, epochs = self.seeds(base), found.json("training.json")["n_steps"], []
+        while left > 0:
+            epochs.append(shuffled(lengths, config.batch_tokens, seeds.generator("order", len(epochs)))[:left])
+            left -= len(epochs[-1])
+        return epochs
 
-    def about(self, name: str) -> dict[str, Any]:
-        """An item as JSON values."""
-        return asdict(self.items[name])
+    def lengths(self) -> np.ndarray:
+        """Tokens of the training windows that all are asked."""
+        return self.cut("tang", "train", self.first_tokenizer).lengths[self.asked[0]]

@@ -1,0 +1,194 @@
+"""What the audit says of a pair, as one row."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from danlu.audit.checkpoint import Checkpoint
+from danlu.audit.data_order import DataOrderTest, data_order_test, excess_losses
+from danlu.audit.examine import Findings, Question, examine
+from danlu.audit.resemblance import Resemblance
+from danlu.audit.seed_origin import SeedTest, seed_test
+from danlu.audit.siblings import own_mistakes, rank_test
+from danlu.audit.unit_order import OrderTest, order_test
+from danlu.audit.units import COMPONENTS
+from danlu.audit.verdict import decide
+from danlu.core.errors import UsageError
+from danlu.core.progress import Silent
+from danlu.core.seeds import Seeds
+from pairs import Pair
+from shop import Shop
+
+__all__ = ["COLUMNS", "Auditor"]
+
+COLUMNS = (
+    *("suspect", "reference", "relation", "called", "verdict", "types", "disguises", "exact"),
+    *("p_order_ff", "z_order_ff", "basis", "layer_map", "p_order_values", "z_order_values"),
+    *("p_seed", "z_seed", "p_reverse_seed", "p_siblings", "p_data_order", "z_data_order", "p_behaviour"),
+    *("clones", "bits_shared", "weights", "seconds", "peak_mib", "why"),
+)
+"""``called``: ``all`` of the audit, or its ``exact`` tests. ``exact``: test -> p corrected for their number. ``p_...``:
+before that; ``p_behaviour``: of the test against siblings by own mistakes. ``why``: what could not be made."""
+_FEW_ORDERS = 999
+_WORTH_MORE = 0.01
+"""The p by a few orders from which on all are drawn."""
+
+
+@dataclass
+class _Row:
+    """What is known of a pair so far.
+
+    Attributes:
+        values: Column -> value.
+        p: Exact test -> p.
+    """
+
+    values: dict[str, Any]
+    p: dict[str, float] = field(default_factory=dict)
+
+
+class Auditor:
+    """Audits pairs.
+
+    Args:
+        shop: The models.
+        n_siblings: Siblings of the reference that a whole audit is given.
+    """
+
+    def __init__(self, shop: Shop, n_siblings: int) -> None:
+        self.shop = shop
+        self._n_siblings = n_siblings
+        self.answers = cache(shop.answers)
+        self.epochs = cache(shop.epochs)
+        self.start = cache(shop.start)
+
+    def row(self, pair: Pair) -> dict[str, Any]:
+        """Everything about a pair."""
+        row = _Row({"suspect": pair.suspect, "reference": pair.reference, "relation": pair.relation})
+        began = time.monotonic()
+        try:
+            whole = pair.relation in ("kin", "told seed")
+            (self._whole if whole else self._exact)(pair, row)
+        except UsageError as error:
+            row.values |= {"verdict": "UNREADABLE", "why": str(error)}
+        row.values["seconds"] = round(time.monotonic() - began, 3)
+        row.values["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        self._behaviour(pair, row)
+        return row.values
+
+    def siblings(self, pair: Pair) -> list[str]:
+        """The reference's siblings that have nothing to do with the suspect."""
+        if self.shop.items[pair.reference].group != "sibling":
+            return []
+        item = self.shop.items[pair.suspect]
+        taken = {pair.reference, pair.suspect, item.base, *item.truth.entangled}
+        every = [each.name for each in self.shop.items.values() if each.group == "sibling"]
+        return [name for name in every if name not in taken]
+
+    def _whole(self, pair: Pair, row: _Row) -> None:
+        seed = self.shop.items[pair.reference].values.get("seed")
+        question = Question(
+            suspect=self.shop.path(pair.suspect),
+            reference=self.shop.path(pair.reference),
+            siblings=tuple(self.shop.path(name) for name in self.siblings(pair)[: self._n_siblings]),
+            start=self.start(pair.reference),
+            seed=None if seed is None else str(seed),
+        )
+        findings = examine(question, Silent())
+        row.values |= {"called": "all", "verdict": findings.verdict, **_told(findings)}
+        row.values |= {"exact": json.dumps(dict(findings.p))}
+        for component, test in findings.order.items():
+            _put_order(row, component, test)
+        _put_seed(row, findings.seed)
+        row.values["p_siblings"] = "" if isinstance(findings.sibling, str) else findings.sibling.p
+        with Checkpoint(question.suspect) as suspect, Checkpoint(question.reference) as reference:
+            reverse = seed_test(reference, self.start(pair.reference)[0], Seeds.new(), suspect, True)
+            row.values["p_reverse_seed"] = reverse.p if isinstance(reverse, SeedTest) else ""
+
+    def _exact(self, pair: Pair, row: _Row) -> None:
+        """The tests that may convict; all orders are drawn for siblings, and where a few look like kinship."""
+        full = pair.relation == "sibling"
+        with (
+            Checkpoint(self.shop.path(pair.suspect)) as suspect,
+            Checkpoint(self.shop.path(pair.reference)) as reference,
+        ):
+            for component in COMPONENTS:
+                few = {} if full else {"n_orders": _FEW_ORDERS}
+                test = order_test(suspect, reference, component, **few)
+                if isinstance(test, OrderTest) and test.p <= _WORTH_MORE and not full:
+                    test = order_test(suspect, reference, component)
+                _put_order(row, component, test)
+            module, seeds = self.start(pair.reference)
+            _put_seed(row, seed_test(suspect, module, seeds, reference, True))
+            if full:
+                self._by_weights(pair, row, suspect, reference)
+        public = self.shop.items[pair.reference].values.get("seed") is not None
+        verdict, corrected = decide(row.p, {}, False, public_seed=public)
+        row.values |= {"called": "exact", "verdict": verdict, "exact": json.dumps(corrected)}
+
+    def _by_weights(self, pair: Pair, row: _Row, suspect: Checkpoint, reference: Checkpoint) -> None:
+        """The test against siblings, by the weights."""
+        measure = Resemblance(suspect, reference)
+        values = []
+        for name in self.siblings(pair):
+            with Checkpoint(self.shop.path(name)) as sibling:
+                values.append(measure(sibling))
+        if values:
+            row.values["p_siblings"] = rank_test(measure(reference), values, "units found again").p
+
+    def _behaviour(self, pair: Pair, row: _Row) -> None:
+        """The tests that look at no weights, for references that have siblings: order of data, own mistakes."""
+        names = self.siblings(pair)
+        if not names or pair.relation == "unrelated":
+            return
+        suspect, reference = self.answers(pair.suspect), self.answers(pair.reference)
+        others = [self.answers(name) for name in names]
+        rows, _ = self.shop.asked
+        epochs = self.epochs(pair.reference)
+        excess = np.full(1 + max(int(batch.max()) for epoch in epochs for batch in epoch), np.nan)
+        excess = np.concatenate([excess, np.full(max(0, int(rows.max()) + 1 - len(excess)), np.nan)])
+        mean = np.mean([each.nats for each in others], axis=0, dtype=np.float64)
+        excess[rows] = excess_losses(suspect.nats.astype(np.float64), self.shop.lengths(), mean)
+        test = data_order_test(epochs, excess)
+        if isinstance(test, DataOrderTest):
+            row.values |= {"p_data_order": test.p, "z_data_order": round(test.z, 3)}
+        family = np.stack([each.says for each in (reference, *others)]).astype(np.int64)
+        shares = own_mistakes(suspect.says.astype(np.int64), family)
+        row.values["p_behaviour"] = rank_test(float(shares[0]), [float(each) for each in shares[1:]], "mistakes").p
+
+
+def _told(findings: Findings) -> dict[str, Any]:
+    why = {f"order of {name}": test for name, test in findings.order.items() if isinstance(test, str)}
+    why |= {name: test for name in ("seed", "sibling") if isinstance(test := getattr(findings, name), str)}
+    weights = getattr(findings, "weights", None)
+    return {
+        "types": json.dumps(findings.types),
+        "disguises": json.dumps(findings.disguises),
+        "clones": "" if findings.clones is None else round(findings.clones.share, 4),
+        "bits_shared": round(findings.content.rounded_share, 4),
+        "weights": "" if weights is None else json.dumps(weights, default=str),
+        "why": json.dumps(why) if why else "",
+    }
+
+
+def _put_order(row: _Row, component: str, test: OrderTest | str) -> None:
+    short = "ff" if component == "feed-forward" else component
+    if isinstance(test, str):
+        return
+    row.p[f"order of {component}"] = test.p
+    row.values |= {f"p_order_{short}": test.p, f"z_order_{short}": round(test.z, 3)}
+    if short == "ff":
+        row.values |= {"basis": test.basis, "layer_map": json.dumps(test.layer_map)}
+
+
+def _put_seed(row: _Row, test: SeedTest | str) -> None:
+    if isinstance(test, SeedTest):
+        row.p["seed"] = test.p
+        row.values |= {"p_seed": test.p, "z_seed": round(test.z, 3)}
