@@ -19,18 +19,19 @@ from torch import nn
 from torch.nn import functional as F
 
 from baselines_weights import fisher, match, spearman_p
-from danlu.audit.alignment import TOKENS
 from danlu.audit.checkpoint import Checkpoint
 from danlu.core.batch import NOT_PREDICTED, Batch
-from danlu.model.base import Model, Signature, text_config
+from danlu.model.base import Model, Signature, Task, text_config
 from danlu.model.module import build_module
-from scores import UndefinedError, read, shared_ids
+from danlu.model.pretrained.config import read_config
+from scores import UndefinedError, n_tokens, read, shared_ids
 
 __all__ = ["agreement", "linear_cka", "phi_match", "reef"]
 
 _N_PROMPTS, _N_TOKENS = 200, 16
 _DEPTH = 18 / 32
 _BATCH = 50
+_TASK: Task = "language-modelling"
 
 Prompts = Sequence[str] | None
 """Texts; None: tokens drawn at random."""
@@ -65,7 +66,7 @@ def agreement(suspect: Checkpoint, reference: Checkpoint, prompts: Prompts = Non
     for model, rows in zip((suspect, reference), _tokens(suspect, reference, prompts), strict=True):
         named.append(_run(_module(model), rows).argmax(-1))
     their_ids, our_ids = shared_ids(suspect, reference)
-    ours = torch.full((len(read(reference, TOKENS)),), -1)
+    ours = torch.full((n_tokens(reference),), -1)
     ours[our_ids] = their_ids
     return float((named[0] == ours[named[1]]).double().mean())
 
@@ -120,7 +121,7 @@ def _tokens(suspect: Checkpoint, reference: Checkpoint, prompts: Prompts) -> tup
     if prompts is not None:
         return _encoded(suspect, prompts), _encoded(reference, prompts)
     theirs, ours = shared_ids(suspect, reference)
-    n = min(_N_TOKENS, *(text_config(model.config).max_len for model in (suspect, reference)))
+    n = min(_N_TOKENS, _longest(suspect), _longest(reference))
     rows = torch.from_numpy(np.random.default_rng(0).integers(len(ours), size=(_N_PROMPTS, n)))
     return theirs[rows].tolist(), ours[rows].tolist()
 
@@ -130,20 +131,27 @@ def _encoded(model: Checkpoint, prompts: Sequence[str]) -> list[list[int]]:
     if not path.is_file():
         raise UndefinedError(f"{model.folder.name} has no tokenizer to read the prompts with")
     found = Tokenizer.from_file(str(path)).encode_batch(list(prompts), add_special_tokens=False)
-    rows = [each.ids[: text_config(model.config).max_len] for each in found]
+    rows = [each.ids[: _longest(model)] for each in found]
     if not all(rows):
         raise UndefinedError("a prompt without a token")
     return rows
 
 
 def _module(model: Checkpoint) -> Model:
-    """The network, its parameters set by what the audit takes the tensors for."""
-    if model.config.family != "gpt":
-        raise UndefinedError(f"a {model.config.family} names no next token")
-    signature = Signature(task="language-modelling", vocab_size=len(read(model, TOKENS)))
-    module = build_module(model.config, signature)
+    """The network, its parameters set by what the audit takes the tensors for.
+
+    Raises:
+        UsageError: It names no next token, or is of an architecture that danlu does not run.
+        UndefinedError: A parameter was not found.
+    """
+    signature = Signature(task=_TASK, vocab_size=n_tokens(model))
+    module = build_module(read_config(model.folder, _TASK), signature)
     module.load_state_dict({name: read(model, name).float() for name in module.state_dict()})
     return module.eval()
+
+
+def _longest(model: Checkpoint) -> int:
+    return text_config(read_config(model.folder, _TASK)).max_len
 
 
 def _blocks(module: Model) -> Sequence[Any]:

@@ -5,8 +5,6 @@ D is the width of the sequence. Where a paper writes ``x W``, our matrices are t
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from scipy import stats
@@ -241,19 +239,27 @@ def _attention(model: Checkpoint, block: int, name: str) -> torch.Tensor:
     return read(model, f"blocks.{block}.attention.{name}.weight")
 
 
-def _for_every_head(model: Checkpoint, block: int, name: str) -> torch.Tensor:
-    """Keys or values, ``[H K, D]``, repeated for the query heads that share them."""
-    config: Any = model.config
-    matrix = _attention(model, block, name)
-    n_heads = getattr(config, "n_kv_heads", None) or config.n_heads
-    heads = matrix.unflatten(0, (n_heads, -1))
-    return heads.repeat_interleave(config.n_heads // n_heads, dim=0).flatten(0, 1)
+def _for_every_head(model: Checkpoint, block: int, name: str, like: torch.Tensor) -> torch.Tensor:
+    """Keys or values, ``[H K, D]``, repeated for the query heads that share them, so that there are as many as these.
+
+    Raises:
+        UndefinedError: They are shared, and nobody knows by how many heads.
+    """
+    matrix, n = _attention(model, block, name), len(like)
+    if len(matrix) == n:
+        return matrix
+    d_value = model.traits.d_value
+    if d_value is None or n % len(matrix):
+        raise UndefinedError(f"{model.folder.name}: nobody knows which heads share keys and values")
+    n_heads = len(_attention(model, block, "v")) // d_value
+    return matrix.unflatten(0, (n_heads, -1)).repeat_interleave(n // len(matrix), dim=0).flatten(0, 1)
 
 
 def _products(model: Checkpoint, block: int) -> list[torch.Tensor]:
     """``[D, D]``: what of queries and keys, and of values and outputs, is seen from the sequence."""
-    queries, outputs = _attention(model, block, "q"), _attention(model, block, "out")
-    return [queries.T @ _for_every_head(model, block, "k"), _for_every_head(model, block, "v").T @ outputs.T]
+    queries, outputs = _attention(model, block, "q"), _attention(model, block, "out").T
+    keys, values = (_for_every_head(model, block, *pair) for pair in (("k", queries), ("v", outputs)))
+    return [queries.T @ keys, values.T @ outputs]
 
 
 def _invariants(model: Checkpoint, back: int) -> list[torch.Tensor]:

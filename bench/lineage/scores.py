@@ -11,7 +11,7 @@ from danlu.audit.alignment import TOKENS
 from danlu.audit.checkpoint import Checkpoint
 from danlu.core.errors import UsageError
 
-__all__ = ["Measure", "Score", "Scorer", "UndefinedError", "of_folders", "read", "shared_ids"]
+__all__ = ["Measure", "Score", "Scorer", "UndefinedError", "n_tokens", "of_folders", "read", "shared_ids"]
 
 
 class UndefinedError(Exception):
@@ -65,6 +65,17 @@ def read(model: Checkpoint, name: str) -> torch.Tensor:
     return model.read(name).double()
 
 
+def n_tokens(model: Checkpoint) -> int:
+    """How many token vectors a model has.
+
+    Raises:
+        UndefinedError: It has none.
+    """
+    if TOKENS not in model:
+        raise UndefinedError(f"{model.folder.name} has no {TOKENS}")
+    return model.shape(TOKENS)[0]
+
+
 def shared_ids(suspect: Checkpoint, reference: Checkpoint) -> tuple[torch.Tensor, torch.Tensor]:
     """The ids of the tokens that both know, by their strings; by their numbers where there are no two tokenizers.
 
@@ -73,7 +84,7 @@ def shared_ids(suspect: Checkpoint, reference: Checkpoint) -> tuple[torch.Tensor
     Raises:
         UndefinedError: They share none, or nobody can tell.
     """
-    sizes = [len(read(model, TOKENS)) for model in (suspect, reference)]
+    sizes = [n_tokens(model) for model in (suspect, reference)]
     theirs, ours = suspect.tokens(), reference.tokens()
     if theirs is None or ours is None:
         if sizes[0] != sizes[1]:

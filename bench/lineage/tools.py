@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ TOOLS: dict[str, Scorer] = {
 """Tool -> what it says of a suspect's and a reference's folder; NaN and why where it says nothing or is not here."""
 
 
-def _score(tool: Any, suspect: Path, reference: Path, keys: Sequence[str | int]) -> Score:
+def _score(tool: Callable[[Path, Path], Any], suspect: Path, reference: Path, keys: Sequence[str | int]) -> Score:
     """A number of what a tool answers."""
     try:
         found = tool(suspect.absolute(), reference.absolute())
@@ -73,20 +73,19 @@ def _score(tool: Any, suspect: Path, reference: Path, keys: Sequence[str | int])
 def _modeldna(suspect: Path, reference: Path) -> dict[str, Any]:
     program = _program("modeldna", "MODELDNA")
     with tempfile.TemporaryDirectory() as scratch:
-        folders = [
-            _readable(each, Path(scratch) / role) for each, role in ((suspect, "suspect"), (reference, "reference"))
-        ]
+        folders = [_readable(suspect, Path(scratch) / "suspect"), _readable(reference, Path(scratch) / "reference")]
         return _answer([program, "compare", *folders, "--json"], {"MODELDNA_DB": f"{scratch}/db"})
 
 
-@lru_cache(maxsize=1)
 def _provenance_kit(suspect: Path, reference: Path) -> dict[str, Any]:
+    return _run_provenance_kit(_program("provenancekit", "PROVENANCE_KIT"), suspect, reference)
+
+
+@lru_cache(maxsize=1)
+def _run_provenance_kit(program: str, suspect: Path, reference: Path) -> dict[str, Any]:
     """Kept for one pair, for two scores are read from one run of ten seconds."""
-    program = _program("provenancekit", "PROVENANCE_KIT")
     with tempfile.TemporaryDirectory() as scratch:
-        folders = [
-            _readable(each, Path(scratch) / role) for each, role in ((suspect, "suspect"), (reference, "reference"))
-        ]
+        folders = [_readable(suspect, Path(scratch) / "suspect"), _readable(reference, Path(scratch) / "reference")]
         return _answer([program, "compare", *folders, "--json", "--no-cache"], {"HF_HOME": f"{scratch}/hub"})
 
 
