@@ -22,6 +22,7 @@ VERBS = {
     "predict": ["model", "texts", "--decode"],
     "export": ["model", "folder"],
     "audit": ["suspect", "overrides"],
+    "verify": ["model", "overrides"],
     "log": ["names"],
     "config": ["what", "recipe", "overrides"],
     "doctor": [],

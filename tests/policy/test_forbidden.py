@@ -23,7 +23,7 @@ CALLS = re.compile(
 KEYWORDS = {"allow_pickle": True, "trust_remote_code": True, "shell": True}
 """Arguments that may not be given unless as the constant False."""
 
-IDENTIFIERS = {"json-schema.org", "www.w3.org"}
+IDENTIFIERS = {"in-toto.io", "json-schema.org", "slsa.dev", "www.w3.org"}
 """Addresses that are names: nothing is ever fetched from them."""
 ADDRESS = re.compile(r"\bhttps?://([\w.-]+)")
 REGISTRY = re.compile(

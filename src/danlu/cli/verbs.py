@@ -173,6 +173,24 @@ def audit(
 
 
 @verb
+def verify(
+    call: Call,
+    model: Annotated[
+        str, typer.Argument(help="A model, an evaluation or an audit: its folder, or name@alias.", metavar="MODEL")
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="[replay=N] [key=PUBLIC.pem] [seeds=FILE]", metavar="[key=value ...]"),
+    ] = None,
+) -> Answer:
+    """Check the record that a model carries: what is verified, claimed, missing or wrong."""
+    from danlu.cli import records
+    from danlu.verifying import verify as check
+
+    return records.verified(check(call.workspace, model, overrides or [], call.progress))
+
+
+@verb
 def log(
     call: Call,
     names: Annotated[
