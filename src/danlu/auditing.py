@@ -1,18 +1,23 @@
-"""An audit from the command line: finds the models, makes the tests, writes the page."""
+"""An audit from the command line: finds the models and what to ask them, makes the tests, writes the page."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import TypeAdapter
 
+from danlu.audit.behaviour import Behaviour, Cast, Questions, Seen, cut, observe
 from danlu.audit.config import AuditConfig
 from danlu.audit.content import file_digests
+from danlu.audit.endpoint import Endpoint
 from danlu.audit.examine import Question, examine
+from danlu.audit.parties import Party, controls_of, find_party, models_in, questions_in
+from danlu.audit.verdict import decide
 from danlu.core.artifact import Artifact
 from danlu.core.config import read_overrides, resolve
 from danlu.core.errors import CorruptError, UsageError
@@ -20,12 +25,18 @@ from danlu.core.files import digest_of, read_json
 from danlu.core.progress import Progress
 from danlu.core.seeds import Seeds
 from danlu.core.workspace import Workspace
+from danlu.data.stage import read_split
 from danlu.model.base import Model, Signature
 from danlu.model.families import FAMILIES
 from danlu.model.module import build_module
 from danlu.report.stage import write_audit
+from danlu.train.order import reopened_order
 
 __all__ = ["audit"]
+
+_NO_WEIGHTS = "the weights of one of the two are not at hand"
+_NO_RUN = "the seeds of the reference's run are not at hand"
+_NOT_SENT = "texts of the reference's data are not sent to another machine unless you say so"
 
 
 def audit(workspace: Workspace, suspect: str, words: Sequence[str], progress: Progress) -> Artifact:
@@ -33,66 +44,197 @@ def audit(workspace: Workspace, suspect: str, words: Sequence[str], progress: Pr
 
     Args:
         workspace: Where models of ours are found, and where the audit goes.
-        suspect: A folder, ``name@alias``, or a name alone.
+        suspect: A folder, ``name@alias``, a name alone, or the address of an endpoint.
         words: ``key=value`` of :class:`danlu.audit.config.AuditConfig`.
         progress: Told of every test.
 
     Returns:
-        An artifact of kind ``audit`` with ``audit.json`` and ``audit.html``.
+        An artifact of kind ``audit`` with ``audit.json``, ``audit.html``, and what was asked and answered.
 
     Raises:
-        UsageError: No such model, or none that danlu can read.
+        UsageError: No such model, none that danlu can read, or an endpoint that cannot be asked.
         CorruptError: A file is damaged, or the seeds are not those that the reference's record committed to.
+        DanluError: An endpoint cannot be reached, or does not answer as it should.
     """
     config = resolve(AuditConfig, [read_overrides(words)]).config
-    folders = {"suspect": _folder(workspace, suspect), "reference": _folder(workspace, config.against)}
-    groups = {"controls": _models_in(config.controls), "siblings": _models_in(config.siblings)}
-    seed = _told_seed(folders["reference"])
-    question = Question(
-        suspect=folders["suspect"],
-        reference=folders["reference"],
-        controls=groups["controls"],
-        siblings=groups["siblings"],
-        start=_start(workspace, folders["reference"]),
-        seed=seed,
-        alpha=config.alpha,
-    )
-    digests = {role: digest_of(file_digests(folder)) for role, folder in folders.items()}
-    digests |= {
-        f"{role}.{folder.name}": digest_of(file_digests(folder)) for role, paths in groups.items() for folder in paths
-    }
-    findings = examine(question, progress).plain()
+
+    def heard(done: int, total: int) -> None:
+        progress.update(done, total, "requests")
+
+    theirs = find_party(workspace, suspect, "model", (config.model, config.key_env), heard)
+    given = (config.against_model, config.against_key_env)
+    ours = find_party(workspace, config.against, "against_model", given, heard)
+    groups = {"controls": controls_of(config.controls, heard), "siblings": models_in(config.siblings)}
+    seed = None if ours.folder is None else _told_seed(ours.folder)
+    behaviour, rows = _observed(workspace, (theirs, ours), groups, config, progress)
+    if theirs.folder is None or ours.folder is None:
+        findings = _without_weights(behaviour, config.alpha, seed is not None)
+    else:
+        question = Question(
+            suspect=theirs.folder,
+            reference=ours.folder,
+            controls=_folders(groups["controls"]),
+            siblings=_folders(groups["siblings"]),
+            start=_start(workspace, ours.folder),
+            seed=seed,
+            alpha=config.alpha,
+            behaviour=behaviour,
+        )
+        findings = examine(question, progress).plain()
     told: dict[str, Any] = {
-        "suspect": {"name": suspect, "folder": folders["suspect"].name},
-        "reference": {"name": config.against, "folder": folders["reference"].name},
-        "controls": [folder.name for folder in groups["controls"]],
-        "siblings": [folder.name for folder in groups["siblings"]],
+        "suspect": theirs.told(),
+        "reference": ours.told(),
+        **{role: [party.name for party in group] for role, group in groups.items()},
         "alpha": config.alpha,
         "told_seed": seed,
         "command": " ".join(["danlu audit", suspect, *words]),
         **findings,
     }
-    plain = json.loads(json.dumps(told))
-    return write_audit(workspace, plain, config=config.plain(), parents=digests, progress=progress)
+    parties = {"suspect": theirs, "reference": ours}
+    parties |= {f"{role}.{party.name}": party for role, group in groups.items() for party in group}
+    sources = [party.source for party in parties.values()]
+    asked = [row for source in sources if isinstance(source, Endpoint) for row in source.transcript]
+    return write_audit(
+        workspace,
+        json.loads(json.dumps(told)),
+        config=config.plain(),
+        parents={role: digest_of(file_digests(party.folder)) for role, party in parties.items() if party.folder},
+        kept={"answers.jsonl": rows, "requests.jsonl": asked},
+        progress=progress,
+    )
 
 
-def _folder(workspace: Workspace, target: str) -> Path:
-    """The folder that a word of the command line means."""
-    path = Path(target).expanduser()
-    if (path / "config.json").is_file():
-        return path.absolute()
-    return workspace.target(target, "model").path
+def _folders(parties: Sequence[Party]) -> tuple[Path, ...]:
+    return tuple(party.folder for party in parties if party.folder is not None)
 
 
-def _models_in(folder: str | None) -> tuple[Path, ...]:
-    if folder is None:
-        return ()
-    path = Path(folder).expanduser().absolute()
-    found = tuple(sorted(each.parent for each in path.glob("*/config.json")))
-    if not found:
-        advice = "give a folder with one folder a model: config.json, model.safetensors"
-        raise UsageError("there are no models in this folder", where=str(path), advice=advice)
-    return found
+def _observed(
+    workspace: Workspace,
+    pair: tuple[Party, Party],
+    groups: Mapping[str, Sequence[Party]],
+    config: AuditConfig,
+    progress: Progress,
+) -> tuple[Behaviour, list[dict[str, Any]]]:
+    """The tests by behaviour of suspect and reference, and what was asked and answered."""
+    away = [party for party in (*pair, *groups["controls"]) if party.is_away]
+    silent = None if not away or config.send_texts else _NOT_SENT
+    if silent and config.prompts is None:
+        advice = "give prompts=FILE to ask something else, or allow it: send_texts=true"
+        raise UsageError(_NOT_SENT, where=away[0].address, advice=advice)
+    cast = _cast(pair, groups)
+    if isinstance(cast, str):
+        return Behaviour(data_order=cast, siblings=cast, agreement=cast, calibrated={}), []
+    model = _artifact(pair[1].folder)
+    task = cast.reference.task
+    seen = silent or (_NO_RUN if model is None else _seen(workspace, model, task))
+    if config.prompts is not None:
+        questions: Questions | str = questions_in(config.prompts, config.texts)
+    else:
+        questions = _held_out(workspace, model, task, config.texts)
+    if away:
+        n = 0 if isinstance(questions, str) else len(questions.asked)
+        progress.note(f"{n:,} questions go to {', '.join(sorted({party.address for party in away}))}")
+    return observe(cast, seen, questions, config.texts, config.alpha, progress)
+
+
+def _cast(pair: tuple[Party, Party], groups: Mapping[str, Sequence[Party]]) -> Cast | str:
+    """Who can be asked; or why suspect or reference cannot."""
+    suspect, reference = (party.speaker() for party in pair)
+    for name, speaker in (("suspect", suspect), ("reference", reference)):
+        if isinstance(speaker, str):
+            return f"the {name} cannot be asked: {speaker}"
+    assert not isinstance(suspect, str)
+    assert not isinstance(reference, str)
+    if suspect.task != reference.task:
+        return f"the suspect does {suspect.task}, the reference {reference.task}"
+    asked: dict[str, list[Any]] = {role: [] for role in groups}
+    left_out = {}
+    for role, group in groups.items():
+        for party in group:
+            speaker = party.speaker()
+            if isinstance(speaker, str):
+                left_out[party.name] = speaker
+            elif speaker.task != reference.task:
+                left_out[party.name] = f"it does {speaker.task}"
+            else:
+                asked[role].append(speaker)
+    controls, siblings = tuple(asked["controls"]), tuple(asked["siblings"])
+    return Cast(suspect=suspect, reference=reference, siblings=siblings, controls=controls, left_out=left_out)
+
+
+def _artifact(folder: Path | None) -> Artifact | None:
+    """A model of ours with the record of its making."""
+    if folder is None or not (folder / "manifest.json").is_file():
+        return None
+    return Artifact.open(folder, "model")
+
+
+def _dataset(workspace: Workspace, model: Artifact) -> Artifact | None:
+    """What a model was trained on, where this workspace still has it."""
+    digest = str(model.manifest["parents"].get("dataset", ""))
+    if not digest or not any(workspace.artifacts.glob(f"dataset/*-{digest[:12]}")):
+        return None
+    return workspace.with_digest(digest)
+
+
+def _seen(workspace: Workspace, model: Artifact, task: str) -> Seen | str:
+    """What the reference's run saw, or why that is not known."""
+    if (dataset := _dataset(workspace, model)) is None:
+        return _NO_RUN
+    if isinstance(order := reopened_order(workspace, model), str):
+        return order
+    names = task == "text-classification"
+    table = read_split(dataset, "train", ["text", "label"] if names else ["text"])
+    train = model.config["train"]
+    packed = bool(train.get("pack"))
+    # Where a packed epoch that max_steps cut short ends depends on its order: it would not be exact.
+    whole = order.epochs[:-1] if packed and train.get("max_steps") is not None else order.epochs
+    return Seen(
+        epochs=whole,
+        moved="records" if packed else "batches",
+        texts=table.column("text").to_pylist(),
+        labels=table.column("label").to_pylist() if names else None,
+    )
+
+
+def _held_out(workspace: Workspace, model: Artifact | None, task: str, n: int) -> Questions | str:
+    """Texts of the reference's data that it was not trained on, or why there are none."""
+    dataset = None if model is None else _dataset(workspace, model)
+    if dataset is None:
+        return "the reference's data are not at hand, and no prompts were given"
+    if task == "text-classification":
+        found: dict[str, str] = {}
+        for split in ("valid", "test"):
+            table = read_split(dataset, split, ["text", "label"])
+            found |= dict(zip(table.column("text").to_pylist(), table.column("label").to_pylist(), strict=True))
+        asked = list(found)[:n]
+        return Questions(asked=asked, truths=[found[text] for text in asked], source="held out")
+    texts = [
+        text for split in ("valid", "test") for text in read_split(dataset, split, ["text"]).column("text").to_pylist()
+    ]
+    beginnings, rests = cut(texts, n)
+    return Questions(asked=beginnings, truths=rests, source="held out")
+
+
+def _without_weights(behaviour: Behaviour, alpha: float, public_seed: bool) -> dict[str, Any]:
+    """What :class:`danlu.audit.examine.Findings` has, where there are answers alone."""
+    verdict, corrected = decide(behaviour.exact, behaviour.calibrated, False, alpha, public_seed)
+    nothing: dict[str, Any] = dict.fromkeys(("clones", "content", "likeness", "changes"))
+    return {
+        **nothing,
+        "verdict": verdict,
+        "types": (),
+        "disguises": (),
+        "p": corrected,
+        "order": {},
+        "control_order": {},
+        "seed": _NO_WEIGHTS,
+        "sibling": _NO_WEIGHTS,
+        "control_clones": (),
+        "control_likeness": (),
+        "power": {},
+        "behaviour": asdict(behaviour),
+    }
 
 
 def _told_seed(reference: Path) -> str | None:

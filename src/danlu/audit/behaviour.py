@@ -43,6 +43,7 @@ __all__ = [
     "Seen",
     "cut",
     "observe",
+    "taught",
 ]
 
 DATA_ORDER, SIBLINGS, AGREEMENT = "data order", "siblings by behaviour", "agreement"
@@ -213,8 +214,9 @@ def observe(
         calibrated[SIBLINGS] = calibrate(sibling.value, sibling.siblings, alpha)
     if isinstance(agreement, Agreement):
         among = calibrate(agreement.value, agreement.controls, alpha)
-        # Beyond none where a control is not beaten, however few they are.
-        calibrated[AGREEMENT] = among if agreement.p <= alpha else replace(among, n_spreads=math.inf)
+        # Where one control is not beaten, it is beyond none.
+        beaten = agreement.p <= alpha
+        calibrated[AGREEMENT] = among if beaten else replace(among, value=min(among.value, *among.controls))
     for number, (asked, truth) in enumerate(zip(questions.asked, questions.truths, strict=True)):
         answers = {name: answered[number] for name, answered in said.items()}
         rows.append({"question": asked, "truth": truth, "answers": answers})
@@ -236,8 +238,26 @@ def calibrate(value: float, controls: Sequence[float], alpha: float) -> Calibrat
     control would exceed with probability alpha, were they normal, and counted from the largest, not from the mean.
     """
     n = len(controls)
-    spreads = float(stats.t.isf(alpha, n - 1)) * math.sqrt(1 + 1 / n) if n > 1 else math.inf
+    spreads = float(stats.t.isf(alpha, n - 1)) * math.sqrt(1 + 1 / n) if n > 1 else 0.0  # one is never enough
     return Calibrated(value=value, controls=tuple(controls), n_spreads=max(_FEWEST_SPREADS, spreads))
+
+
+def taught(
+    behaviour: Behaviour, corrected: Mapping[str, float], calibrated: Mapping[str, Calibrated], alpha: float
+) -> bool:
+    """Whether answers show kinship and weights, which were tested, show none: what distillation looks like.
+
+    Args:
+        behaviour: What came of the tests by behaviour.
+        corrected: Exact test -> p corrected, of weights and behaviour.
+        calibrated: Calibrated test -> the suspect among controls, of both.
+        alpha: The level.
+    """
+    exact = {name: p <= alpha for name, p in corrected.items()}
+    shown = exact.get(SIBLINGS, False) or bool(behaviour.beyond)
+    weights = {name: found for name, found in exact.items() if name not in behaviour.exact}
+    copied = [each.beyond for name, each in calibrated.items() if name not in behaviour.calibrated]
+    return shown and bool(weights) and not any([*weights.values(), *copied, exact.get(DATA_ORDER, False)])
 
 
 def _everybody(cast: Cast) -> list[tuple[str, Speaker]]:

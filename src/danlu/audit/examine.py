@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from danlu.audit.alignment import from_tokens
+from danlu.audit.behaviour import Behaviour, taught
 from danlu.audit.changes import Changes, read_changes
 from danlu.audit.checkpoint import Checkpoint
 from danlu.audit.clones import Clones, count_clones
@@ -22,7 +23,7 @@ from danlu.audit.seed_origin import SeedTest, seed_test
 from danlu.audit.siblings import SiblingTest, rank_test
 from danlu.audit.types import name_types
 from danlu.audit.unit_order import OrderTest, order_test
-from danlu.audit.units import COMPONENTS, Component
+from danlu.audit.units import COMPONENTS, Component, DrawnUnits
 from danlu.audit.verdict import ALPHA, Calibrated, Verdict, decide
 from danlu.core.progress import Progress
 from danlu.core.seeds import Seeds
@@ -46,6 +47,7 @@ class Question:
         start: The reference's module and the seeds that its record committed to; None: they are not at hand.
         seed: The word or number that the reference's run was told as its seed; None: it drew one, or nobody knows.
         alpha: Level of the family of exact tests.
+        behaviour: What came of the tests by behaviour; None: none was asked for.
     """
 
     suspect: Path
@@ -55,6 +57,7 @@ class Question:
     start: tuple[Model, Seeds] | None = None
     seed: str | None = None
     alpha: float = ALPHA
+    behaviour: Behaviour | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,7 @@ class Findings:
         control_likeness: and the same for every control and sibling.
         changes: What was done to the matrices, where they can be held against each other.
         power: What the tests could have seen.
+        behaviour: What came of the tests by behaviour; None: none was asked for.
     """
 
     verdict: Verdict
@@ -94,6 +98,7 @@ class Findings:
     control_likeness: tuple[Likeness, ...]
     changes: Changes | None
     power: Mapping[Component, Power] = field(default_factory=dict)
+    behaviour: Behaviour | None = None
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""
@@ -114,7 +119,8 @@ def examine(question: Question, progress: Progress) -> Findings:
         progress.stage("audit: what is the same to the last bit")
         content = compare_content(suspect, reference)
         progress.stage("audit: the order of units")
-        order = {component: order_test(suspect, reference, component) for component in COMPONENTS}
+        theirs, ours = DrawnUnits(suspect), DrawnUnits(reference)
+        order = {component: order_test(theirs, ours, component) for component in COMPONENTS}
         progress.stage("audit: units that changed places")
         clones = _clones(suspect, reference, order)
         unrelated = [*controls, *siblings]
@@ -127,12 +133,17 @@ def examine(question: Question, progress: Progress) -> Findings:
         exact |= {"siblings": sibling.p} if isinstance(sibling, SiblingTest) else {}
         shares = tuple(each.share for each in control_clones if each is not None)
         calibrated = {} if clones is None else {"clones": Calibrated(value=clones.share, controls=shares)}
+        if question.behaviour is not None:
+            exact |= question.behaviour.exact
+            calibrated |= question.behaviour.calibrated
         likeness = compare_context(suspect, reference)
         alike = content.rounded_share > 0 or (likeness.gain_correlation or 0.0) > _ALIKE
         verdict, corrected = decide(exact, calibrated, alike, question.alpha, question.seed is not None)
         kin = verdict in ("PROVEN", "STRONG")  # of two that share a start alone, nothing was done to either
         changes = _changes(suspect, reference, order) if kin else None
         types, disguises = name_types(suspect, reference, order, clones, content, changes) if kin else ((), ())
+        if kin and question.behaviour and taught(question.behaviour, corrected, calibrated, question.alpha):
+            types, disguises = ("distilled",), ()
         progress.stage("audit: what the tests could have seen")
         return Findings(
             verdict=verdict,
@@ -140,7 +151,7 @@ def examine(question: Question, progress: Progress) -> Findings:
             disguises=disguises,
             p=corrected,
             order=order,
-            control_order={component: _z_of(unrelated, reference, component) for component in COMPONENTS},
+            control_order={component: _z_of(unrelated, ours, component) for component in COMPONENTS},
             seed=seed,
             sibling=sibling,
             clones=clones,
@@ -149,11 +160,12 @@ def examine(question: Question, progress: Progress) -> Findings:
             likeness=likeness,
             control_likeness=tuple(compare_context(each, reference) for each in unrelated),
             changes=changes,
-            power=power_of(reference, order, question.alpha / max(1, len(exact))),
+            power=power_of(ours, order, question.alpha / max(1, len(exact))),
+            behaviour=question.behaviour,
         )
 
 
-def _z_of(models: Sequence[Checkpoint], reference: Checkpoint, component: Component) -> tuple[float, ...]:
+def _z_of(models: Sequence[Checkpoint], reference: DrawnUnits, component: Component) -> tuple[float, ...]:
     """How far models known to be unrelated are from chance; few orders will do."""
     tests = (order_test(each, reference, component, n_orders=99) for each in models)
     return tuple(test.z for test in tests if isinstance(test, OrderTest))

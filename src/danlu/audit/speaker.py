@@ -38,15 +38,17 @@ _AT_ONCE = 64
 
 
 class Speaker(Protocol):
-    """Something that answers.
+    """Something that answers."""
 
-    Attributes:
-        name: What it is called, for messages.
-        task: What it does.
-    """
+    @property
+    def name(self) -> str:
+        """What it is called, for messages."""
+        ...
 
-    name: str
-    task: SpeakerTask
+    @property
+    def task(self) -> SpeakerTask:
+        """What it does."""
+        ...
 
     def answers(self, questions: Sequence[str]) -> list[str]:
         """The text of the most likely next token after each beginning of a text, or the class of each text."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,7 @@ def write_audit(
     *,
     config: Mapping[str, Any],
     parents: Mapping[str, str],
+    kept: Mapping[str, Sequence[Any]],
     progress: Progress,
 ) -> Artifact:
     """Write what came of an audit.
@@ -159,6 +161,7 @@ def write_audit(
         facts: What was found; see :class:`danlu.audit.examine.Findings`.
         config: How it was asked.
         parents: role -> digest of every model that took part.
+        kept: What was asked and answered: name of a file -> its rows; one without any is not written.
         progress: Told that it begins.
 
     Returns:
@@ -169,5 +172,9 @@ def write_audit(
     key = digest_of({"parents": dict(parents), "config": dict(config)})
     with workspace.create("audit", name, key=key, config=config, parents=parents) as draft:
         write_json(draft.folder / "audit.json", facts)
+        for file, rows in kept.items():
+            if rows:
+                lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows]
+                write_atomic(draft.folder / file, ("\n".join(lines) + "\n").encode())
         write_atomic(draft.folder / "audit.html", audit_page(facts, parents).encode())
     return draft.artifact
