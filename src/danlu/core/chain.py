@@ -32,6 +32,14 @@ from danlu.core.files import digest_of, explained, fsync_folder
 __all__ = ["Chain", "RunChain"]
 
 _START = "0" * 64
+_PLAN = {"order_root", "n_steps"}
+_SAYS = {
+    "begun": {*_PLAN, "weights", "commitments"},
+    "checkpoint": {"files", "loss", "learning_rate", "valid", "metrics"},
+    "changed": _PLAN,
+    "ended": {"kept", "weights"},
+}
+"""What each event of a run says, besides the step."""
 
 
 class Chain:
@@ -139,19 +147,24 @@ class RunChain:
             raise CorruptError("the chain of the training run is missing", where=str(path))
         chain = Chain(path, "the chain of the training run")
         entries = chain.entries()
-        step = -1
+        step, ended = -1, False
         for number, entry in enumerate(entries, start=1):
             event, now = entry.get("event"), entry.get("step")
+            if event not in _SAYS or entry.keys() != {"seq", "event", "step", "prev", "hash"} | _SAYS[event]:
+                raise chain.broken(number, "is not an entry of a training run")
             if (event == "begun") != (number == 1):
                 raise chain.broken(number, "is not the beginning of a run" if number == 1 else "begins the run again")
-            if event == "ended" and number < len(entries):
-                raise chain.broken(number + 1, "comes after the end of the run")
+            if ended:
+                raise chain.broken(number, "comes after the end of the run")
             if not isinstance(now, int) or now < step + (event == "checkpoint"):
                 raise chain.broken(number, "goes back to an earlier step")
-            step = now
-        if not entries or entries[-1].get("event") != "ended":
+            step, ended = now, event == "ended"
+        if not ended:
             raise chain.broken(len(entries) + 1, "is missing: the chain stops before the end of the run")
-        return cls(tuple(entries))
+        found = cls(tuple(entries))
+        if not found.checkpoints or found.checkpoints[-1]["step"] != step:
+            raise chain.broken(len(entries), "ends the run at another step than that of its last checkpoint")
+        return found
 
     @property
     def start(self) -> dict[str, Any]:

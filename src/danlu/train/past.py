@@ -96,7 +96,7 @@ class PastRun:
     @property
     def machines(self) -> list[dict[str, Any]]:
         """The machines that worked on it."""
-        machines: list[dict[str, Any]] = self.model.json("training.json")["machines"]
+        machines: list[dict[str, Any]] = self.model.json("training.json").get("machines", [])
         return machines
 
     @property
@@ -111,6 +111,8 @@ class PastRun:
 
     def unrepeatable(self) -> str | None:
         """Why nothing of it can be done again bit for bit, where that is so."""
+        if not self.machines:
+            return "it does not say on what machine it ran"
         if "changes" in self.model.config or any(entry["event"] == "changed" for entry in self.chain.entries):
             return "it went on with another recipe half way"
         if self.chain.start["step"]:
