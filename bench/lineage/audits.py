@@ -32,7 +32,7 @@ COLUMNS = (
     *("suspect", "reference", "relation", "called", "verdict", "types", "disguises", "exact"),
     *("p_order_ff", "z_order_ff", "basis", "layer_map", "p_order_values", "z_order_values"),
     *("p_seed", "z_seed", "p_reverse_seed", "p_siblings", "p_data_order", "z_data_order", "p_behaviour"),
-    *("clones", "bits_shared", "weights", "seconds", "peak_mib", "why"),
+    *("clones", "bits_shared", "seconds", "peak_mib", "why"),
 )
 """``called``: ``all`` of the audit, or its ``exact`` tests. ``exact``: test -> p corrected for their number. ``p_...``:
 before that; ``p_behaviour``: of the test against siblings by own mistakes. ``why``: what could not be made."""
@@ -85,7 +85,7 @@ class Auditor:
 
     def siblings(self, pair: Pair) -> list[str]:
         """The reference's siblings that have nothing to do with the suspect."""
-        if self.shop.items[pair.reference].group != "sibling":
+        if self.shop.items[pair.reference].group not in ("sibling", "other length"):
             return []
         item = self.shop.items[pair.suspect]
         taken = {pair.reference, pair.suspect, item.base, *item.truth.entangled}
@@ -167,13 +167,11 @@ class Auditor:
 def _told(findings: Findings) -> dict[str, Any]:
     why = {f"order of {name}": test for name, test in findings.order.items() if isinstance(test, str)}
     why |= {name: test for name in ("seed", "sibling") if isinstance(test := getattr(findings, name), str)}
-    weights = getattr(findings, "weights", None)
     return {
         "types": json.dumps(findings.types),
         "disguises": json.dumps(findings.disguises),
         "clones": "" if findings.clones is None else round(findings.clones.share, 4),
         "bits_shared": round(findings.content.rounded_share, 4),
-        "weights": "" if weights is None else json.dumps(weights, default=str),
         "why": json.dumps(why) if why else "",
     }
 

@@ -12,7 +12,7 @@ from shop import Shop
 
 __all__ = ["Pair", "Relation", "pairs_of"]
 
-Relation = Literal["kin", "sibling", "told seed", "unrelated"]
+Relation = Literal["kin", "self", "sibling", "told seed", "unrelated"]
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,9 @@ class Pair:
     Attributes:
         suspect: The model that may be derived,
         reference: and the one that it may be derived from.
-        relation: What they are: ``kin``: the one was made from the other; ``sibling``: both are bases of one recipe;
-            ``told seed``: of the same told seed; ``unrelated``: nothing else.
+        relation: What they are: ``kin``: the one was made from the other; ``self``: they are one and the same;
+            ``sibling``: both are bases of one recipe; ``told seed``: of the same told seed; ``unrelated``: nothing
+            else.
         scored: Whether the published measures are taken, too.
     """
 
@@ -47,6 +48,7 @@ def pairs_of(shop: Shop, n_others: int, n_scored: int) -> list[Pair]:
     pairs = [Pair(item.name, item.base, "kin") for item in derived]
     siblings = [item.name for item in bases if item.group == "sibling"]
     pairs += [Pair(one, other, "sibling") for one, other in combinations(siblings, 2)]
+    pairs += [Pair(item.name, item.name, "self", False) for item in bases if item.group in ("sibling", "other length")]
     told = [item.name for item in bases if item.group == "told seed"]
     pairs += [Pair(one, other, "told seed") for one, other in combinations(told, 2)]
     for item in bases:
