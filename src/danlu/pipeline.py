@@ -22,6 +22,7 @@ from danlu.evaluate.intervals import mean_of_runs
 from danlu.evaluate.stage import compare_models, evaluate_model, validation_scores
 from danlu.model.families import ENSEMBLE
 from danlu.recipe import Loaded, Recipe, load
+from danlu.recording import record
 from danlu.report.stage import Entry, write_data_card, write_report
 from danlu.train import stage
 from danlu.train.baseline import BASELINES, train_baseline
@@ -140,6 +141,7 @@ class Job:
             label: self._train(label, f"{recipe.name}-{label}") for label in (recipe.model.family, *recipe.ensemble)
         }
         ensemble = train_ensemble(self.workspace, recipe.name, self.dataset, members, validation_scores, self.progress)
+        record(self.workspace, ensemble, self.progress)
         return {ENSEMBLE: self._called_latest(recipe.name, ensemble), **members}
 
     def run(self) -> Ran:
@@ -160,7 +162,7 @@ class Job:
             if label not in models:
                 models[label] = self._train(label, f"{recipe.name}-{label}")
         evaluations = {
-            label: evaluate_model(self.workspace, model, dataset, recipe.evaluate, self.progress)
+            label: _evaluated(self.workspace, model, dataset, recipe.evaluate, self.progress)
             for label, model in models.items()
         }
         first = recipe.evaluate.baselines[0]
@@ -198,7 +200,7 @@ class Job:
             for draw in range(asked.repeats):
                 dataset = few_shot_dataset(self.workspace, self.dataset, shots, draw)
                 model = self._made(label, f"{recipe.name}-{label}-{shots}-shots", dataset, train)
-                found = evaluate_model(self.workspace, model, dataset, recipe.evaluate, self.progress)
+                found = _evaluated(self.workspace, model, dataset, recipe.evaluate, self.progress)
                 facts = found.json("evaluation.json")
                 drawn.append(facts["metrics"][facts["primary"]])
             rows.append({"shots": shots, "label": label, **mean_of_runs(drawn, recipe.evaluate.confidence)})
@@ -220,7 +222,7 @@ class Job:
             recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=train)})
             spec = _spec(recipe, self.recipe.train)
             model = train_model(self.workspace, name, dataset, spec, sources, validation_scores, self.progress)
-        return model
+        return record(self.workspace, model, self.progress)
 
     def _called_latest(self, name: str, model: Artifact) -> Artifact:
         self._call(name, "latest", model, "trained")
@@ -261,7 +263,7 @@ def evaluate_target(workspace: Workspace, target: str, overrides: Sequence[str],
     model = workspace.target(target, "model")
     dataset = workspace.with_digest(model.manifest["parents"]["dataset"])
     config = resolve(EvaluateConfig, [read_overrides(overrides)]).config
-    return evaluate_model(workspace, model, dataset, config, progress)
+    return _evaluated(workspace, model, dataset, config, progress)
 
 
 def compare_targets(workspace: Workspace, targets: Sequence[str], progress: Progress) -> Artifact:
@@ -282,13 +284,20 @@ def compare_targets(workspace: Workspace, targets: Sequence[str], progress: Prog
             advice="compare models of one dataset: their test splits must be the same",
         )
     evaluations = {
-        target: evaluate_model(
+        target: _evaluated(
             workspace, model, workspace.with_digest(model.manifest["parents"]["dataset"]), config, progress
         )
         for target, model in models.items()
     }
     name = next(iter(models.values())).name
     return compare_models(workspace, name, evaluations, targets[0], config, progress)
+
+
+def _evaluated(
+    workspace: Workspace, model: Artifact, dataset: Artifact, config: EvaluateConfig, progress: Progress
+) -> Artifact:
+    """The evaluation of a model, with its record."""
+    return record(workspace, evaluate_model(workspace, model, dataset, config, progress), progress)
 
 
 def _spec(recipe: Recipe, how: RunConfig) -> TrainingSpec:

@@ -87,9 +87,9 @@ def record(workspace: Workspace, artifact: Artifact, progress: Progress) -> Arti
                 _link_files(artifact.path, folder.parent)
                 signing.sign_folder(folder.parent, keys[0], f"{RECORD}/{SIGNATURE}")
         _put(folder, artifact.path / RECORD, scratch / "before")
-    if keys:
+    if keys and artifact.kind in MADE:
         progress.note(f"record signed by key {signing.fingerprint(keys[1].read_bytes())[:16]} ({keys[1]})")
-    else:
+    elif not keys:
         progress.note(
             f"the record of {artifact.path.name} is not signed: {signing.INSTALL}, then the same command again"
         )
@@ -194,6 +194,7 @@ def _training(workspace: Workspace, model: Artifact) -> dict[str, Any]:
         "environment": {
             "at_the_end": dict(model.manifest["environment"]),
             "of_the_record": surroundings(),
+            "machines": model.json("training.json").get("machines", []),
             "one_process": str(model.manifest["created"]) >= _BEGAN,
         },
     }

@@ -123,7 +123,7 @@ def _statement(workspace: Workspace, artifact: Artifact, config: VerifyConfig, p
         yield _parent(workspace, artifact, parent)
     for data in stated.fact("data"):
         yield from _data(workspace, data)
-    yield check_chain(artifact, stated)
+    yield from check_chain(artifact, stated)
     yield from _opened(workspace, artifact, stated, config, progress)
     yield from _evaluations(workspace, artifact, stated)
     yield from _claims(stated)

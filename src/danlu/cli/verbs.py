@@ -159,17 +159,24 @@ def export(
 @verb
 def audit(
     call: Call,
-    suspect: Annotated[str, typer.Argument(help="The model in question: a folder, or name@alias.", metavar="SUSPECT")],
+    suspect: Annotated[
+        str, typer.Argument(help="The model in question: a folder, name@alias, or an endpoint.", metavar="SUSPECT")
+    ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(help="against=REFERENCE [controls=DIR] [siblings=DIR] [alpha=P]", metavar="key=value ..."),
+        typer.Argument(
+            help="against=REFERENCE [controls=DIR] [siblings=DIR] [prompts=FILE] [model=NAME] [alpha=P]",
+            metavar="key=value ...",
+        ),
     ] = None,
 ) -> Answer:
     """Test whether a model is derived from another one, with p-values that hold."""
     from danlu.auditing import audit as run
     from danlu.cli import answers
+    from danlu.recording import record
 
-    return answers.audited(run(call.workspace, suspect, overrides or [], call.progress))
+    found = run(call.workspace, suspect, overrides or [], call.progress)
+    return answers.audited(record(call.workspace, found, call.progress))
 
 
 @verb

@@ -177,20 +177,20 @@ def check_inventory(artifact: Artifact, stated: Stated) -> list[Item]:
     return items
 
 
-def check_chain(artifact: Artifact, stated: Stated) -> Item:
-    """The chain of checkpoints, link by link, and its end against the statement."""
+def check_chain(artifact: Artifact, stated: Stated) -> list[Item]:
+    """The chain of checkpoints, link by link, its end against the statement, and the weights against its end."""
     said = stated.fact("chain")
     path = artifact.path / "chain.jsonl"
     if said is None and not path.exists():
         if stated.fact("commitments"):
-            return Item("chain", "missing", "it was trained by a danlu that kept no chain of checkpoints")
-        return Item("chain", "not applicable", "it was not trained in steps")
+            return [Item("chain", "missing", "it was trained by a danlu that kept no chain of checkpoints")]
+        return [Item("chain", "not applicable", "it was not trained in steps")]
     if said is None:
-        return Item("chain", "wrong", "chain.jsonl is there, and the statement knows of none")
+        return [Item("chain", "wrong", "chain.jsonl is there, and the statement knows of none")]
     try:
         chain = RunChain.read(path)
     except CorruptError as error:
-        return Item("chain", "wrong", error.what)
+        return [Item("chain", "wrong", error.what)]
     wrong = []
     if len(chain.entries) != said["lines"]:
         wrong.append(f"it has {len(chain.entries)} lines, and the statement says {said['lines']}")
@@ -200,7 +200,26 @@ def check_chain(artifact: Artifact, stated: Stated) -> Item:
         wrong.append("the order of the records is another one than the statement says")
     if dict(artifact.manifest["commitments"]) != chain.start["commitments"]:
         wrong.append("line 1 commits to other seeds than the manifest")
-    return Item("chain", *_verdict(wrong, f"{len(chain.entries)} lines, each holding the hash of the one before"))
+    right = f"{len(chain.entries)} lines, each holding the hash of the one before"
+    return [Item("chain", *_verdict(wrong, right)), _last_weights(artifact, str(chain.end["weights"]))]
+
+
+def _last_weights(artifact: Artifact, said: str) -> Item:
+    """Whether the model's weights are those with which the chain ends."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from danlu.model.weights import weights_root
+
+    name, adapt = "last weights", (artifact.config.get("train") or {}).get("adapt") or {}
+    if adapt.get("mode") == "lora" and artifact.kind == "model":
+        return Item(name, "claimed", "adapters were folded in after the chain's last line: not those of that line")
+    try:
+        found = weights_root(load_file(artifact.path / "model.safetensors"))
+    except (OSError, SafetensorError) as error:
+        return Item(name, "wrong", f"model.safetensors cannot be read: {error}")
+    right = "model.safetensors holds those of the chain's last line"
+    return Item(name, "verified" if found == said else "wrong", right if found == said else f"not so: {right}")
 
 
 def _verdict(wrong: list[str], right: str) -> tuple[Mark, str]:
