@@ -6,6 +6,8 @@ too. Vectors of two models can be compared only after that is undone.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 from danlu.audit.units import Parameters
@@ -15,7 +17,11 @@ __all__ = ["TOKENS", "from_tokens", "procrustes", "shared_rows"]
 TOKENS = "embedding.tokens.weight"
 """The parameter that holds the token vectors."""
 _PER_CHANNEL = 4
-"""Shared tokens a channel that a rotation must rest on."""
+"""Shared tokens a channel that a rotation must rest on,"""
+_MOST_PER_CHANNEL = 16
+"""and the most that it does."""
+_AT_ONCE = 4096
+"""Tokens that are read together."""
 
 
 def procrustes(theirs: torch.Tensor, ours: torch.Tensor) -> torch.Tensor:
@@ -25,15 +31,21 @@ def procrustes(theirs: torch.Tensor, ours: torch.Tensor) -> torch.Tensor:
         theirs: ``[n, D]``.
         ours: ``[n, other D]``.
     """
-    u, _, v = torch.linalg.svd(theirs.T @ ours, full_matrices=False)
-    rotation: torch.Tensor = u @ v
-    return rotation
+    return _nearest(theirs.T @ ours)
 
 
+@functools.lru_cache(maxsize=2)  # several tests of one pair need it
 def from_tokens(suspect: Parameters, reference: Parameters) -> torch.Tensor | None:
     """The rotation by which the vectors of shared tokens agree best; None: too few tokens are shared to say."""
     rows = shared_rows(suspect, reference)
-    return None if rows is None else procrustes(suspect.read(TOKENS)[rows[0]], reference.read(TOKENS)[rows[1]])
+    if rows is None:
+        return None
+    sizes = (suspect.shape(TOKENS)[1], reference.shape(TOKENS)[1])
+    step = max(1, len(rows[0]) // (_MOST_PER_CHANNEL * max(sizes)))
+    product = torch.zeros(sizes)
+    for theirs, ours in zip(*(torch.split(side[::step], _AT_ONCE) for side in rows), strict=True):
+        product += suspect.read(TOKENS, rows=theirs).T @ reference.read(TOKENS, rows=ours)
+    return _nearest(product)
 
 
 def shared_rows(suspect: Parameters, reference: Parameters) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -55,3 +67,10 @@ def shared_rows(suspect: Parameters, reference: Parameters) -> tuple[torch.Tenso
         return None
     their_rows, our_rows = torch.tensor(pairs).T
     return their_rows, our_rows
+
+
+def _nearest(product: torch.Tensor) -> torch.Tensor:
+    """The rotation nearest to a product of rows with rows."""
+    u, _, v = torch.linalg.svd(product, full_matrices=False)
+    rotation: torch.Tensor = u @ v
+    return rotation

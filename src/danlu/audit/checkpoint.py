@@ -6,93 +6,57 @@ import contextlib
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
 from tokenizers import Tokenizer
 
+from danlu.audit.packed import unpacked
+from danlu.audit.parts import Part, Traits
+from danlu.audit.roles import find_roles
 from danlu.core.errors import CorruptError
-from danlu.model.base import FamilyConfig, Model, Signature, Task
 from danlu.model.families import FAMILIES
-from danlu.model.module import build_module
-from danlu.model.pretrained.config import architecture_in, is_ours, read_config, read_stored
-from danlu.model.pretrained.files import COPY_AGAIN, StoredTensor, TensorFiles
-from danlu.model.pretrained.names import Place
+from danlu.model.pretrained.config import is_ours, read_stored
+from danlu.model.pretrained.files import COPY_AGAIN, TensorFiles
 
 __all__ = ["Checkpoint"]
-
-_TASKS: dict[str, Task] = {"bert": "masked-language-modelling", "gpt": "language-modelling"}
-"""The task by which the tensors of an architecture of transformers are named."""
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A parameter of ours: some rows of a stored tensor."""
-
-    stored: StoredTensor
-    place: Place
-    n_rows: tuple[int, ...]
-    number: int
 
 
 class Checkpoint(contextlib.ExitStack):
     """The parameters of a model, opened but not read; a context, at whose end the files are closed.
 
-    Tensors whose names are not known are taken for parameters that are still missing, by the number of their layer,
-    their shape and their order. A wrong guess makes a test weaker, never wrong: it looks at no other model.
+    Of any architecture: see :mod:`danlu.audit.roles`. Packed matrices are read as what they stand for: see
+    :mod:`danlu.audit.packed`.
 
     Args:
         folder: A model that danlu saved, or a checkpoint in Hugging Face layout.
 
     Attributes:
         folder: Where it is.
-        config: Its config, as that of a family of ours.
+        traits: What the tests must know of its architecture.
         stored: Every tensor as the files have it.
         guessed: Parameters that were found by their shape: what the file calls the tensor -> what it is taken for.
 
     Raises:
-        UsageError: There is no model in the folder, or its architecture is none that danlu has.
+        UsageError: There is no model in the folder, or its matrices are packed in a way that is not known.
         CorruptError: A file is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder = folder
+        settings = read_stored(folder)
         self.stored = self.enter_context(TensorFiles(folder)).found
-        self.guessed: dict[str, str] = {}
+        matrices = unpacked(self.stored, settings, str(folder))
+        self._parts: dict[str, Part]
         if is_ours(folder):
-            self.config = _our_config(folder)
-            self._parts = {tensor.name: _Part(tensor, Place((tensor.name,)), (), 0) for tensor in self.stored}
+            self._parts = {matrix.name: Part(matrix) for matrix in matrices}
+            self.traits = _our_traits(folder)
         else:
-            self._read_theirs()
-
-    def _read_theirs(self) -> None:
-        architecture = architecture_in(self.folder)
-        task, names = _TASKS[architecture.family], architecture.names
-        self.config = read_config(self.folder, task)
-        signature = Signature(task=task, vocab_size=int(read_stored(self.folder).get("vocab_size") or 1))
-        with torch.device("meta"):
-            module = build_module(self.config, signature)
-        places, _ = names.places(module, task)
-        known = {names.canonical(tensor.name): tensor for tensor in self.stored}
-        found = {name: known[name] for name in places if name in known}
-        strangers = [tensor for name, tensor in known.items() if name not in places and not names.is_ignored(name)]
-        missing = {
-            name: _shape(module, place)
-            for name, place in places.items()
-            if name not in found and names.part(name) is None
-        }
-        for name, tensor in _guess(missing, strangers).items():
-            found[name] = tensor
-            self.guessed[tensor.name] = name
-        self._parts = {}
-        for name, tensor in found.items():
-            n_rows = tuple(len(module.get_parameter(ours)) for ours in places[name].ours)
-            for number, ours in enumerate(places[name].ours):
-                self._parts[ours] = _Part(tensor, places[name], n_rows, number)
+            self._parts, self.traits = find_roles(matrices, settings)
+        self.guessed = {part.source.name: name for name, part in self._parts.items() if not part.sure}
 
     def __contains__(self, name: str) -> bool:
         return name in self._parts
@@ -111,13 +75,16 @@ class Checkpoint(contextlib.ExitStack):
         return max(sizes, key=lambda kind: sizes[kind])
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a parameter, without a look at its numbers."""
-        part = self._parts[name]
-        shape = tuple(part.stored.shape)
-        if not part.n_rows:
-            return shape
-        rest = shape[:-1] if part.place.layout == "transposed" and len(shape) == 2 else shape[1:]
-        return (part.n_rows[part.number], *rest)
+        """The shape of a parameter, without a look at its numbers.
+
+        Raises:
+            CorruptError: The checkpoint has none of this name.
+        """
+        return self._part(name).shape
+
+    def is_sure(self, name: str) -> bool:
+        """Whether a parameter was found by its name, not by its shape alone."""
+        return self._part(name).sure
 
     @property
     def names(self) -> Iterable[str]:
@@ -130,18 +97,22 @@ class Checkpoint(contextlib.ExitStack):
         found = (re.match(r"blocks\.(\d+)\.", name) for name in self._parts)
         return max((int(match[1]) + 1 for match in found if match), default=0)
 
-    def read(self, name: str) -> torch.Tensor:
+    def read(self, name: str, rows: torch.Tensor | None = None, columns: torch.Tensor | None = None) -> torch.Tensor:
         """A parameter in float32, shaped as ours.
+
+        Args:
+            name: Its name.
+            rows: The numbers of the rows to read; None: all of them.
+            columns: The same of columns.
 
         Raises:
             CorruptError: The checkpoint has none of this name.
         """
-        if name not in self._parts:
-            raise CorruptError(f"there is no {name}", where=str(self.folder), advice=COPY_AGAIN)
-        part = self._parts[name]
-        tensor = part.stored.read()
-        if part.n_rows:
-            tensor = part.place.split(tensor, part.n_rows)[part.number]
+        tensor = self._part(name).read()
+        if rows is not None:
+            tensor = tensor[rows]
+        if columns is not None:
+            tensor = tensor[:, columns]
         return tensor.float()
 
     def tokens(self) -> dict[str, int] | None:
@@ -155,39 +126,22 @@ class Checkpoint(contextlib.ExitStack):
             raise CorruptError(f"not a tokenizer: {error}", where=str(path), advice=COPY_AGAIN) from error
         return found
 
+    def _part(self, name: str) -> Part:
+        if name not in self._parts:
+            raise CorruptError(f"there is no {name}", where=str(self.folder), advice=COPY_AGAIN)
+        return self._parts[name]
 
-def _our_config(folder: Path) -> FamilyConfig:
+
+def _our_traits(folder: Path) -> Traits:
     stored, where = read_stored(folder), str(folder / "config.json")
     try:
-        config: FamilyConfig = FAMILIES[str(stored["family"])].Config(**stored)
+        config = FAMILIES[str(stored["family"])].Config(**stored)
     except (KeyError, TypeError, ValidationError) as error:
         raise CorruptError(f"not the config of a model: {error}", where=where, advice=COPY_AGAIN) from error
-    return config
-
-
-def _shape(module: Model, place: Place) -> tuple[int, ...]:
-    return tuple(place.shape([module.get_parameter(name) for name in place.ours]))
-
-
-def _guess(missing: Mapping[str, tuple[int, ...]], strangers: Iterable[StoredTensor]) -> dict[str, StoredTensor]:
-    """Tensors of unknown names for the places that are empty: of the same layer and shape, in order."""
-    waiting: defaultdict[tuple[str, tuple[int, ...]], list[StoredTensor]] = defaultdict(list)
-    for tensor in sorted(strangers, key=lambda tensor: _natural(tensor.name)):
-        waiting[_layer(tensor.name), tuple(tensor.shape)].append(tensor)
-    found = {}
-    for name, shape in missing.items():
-        for key in ((_layer(name), shape), ("", shape)):
-            if waiting[key]:
-                found[name] = waiting[key].pop(0)
-                break
-    return found
-
-
-def _layer(name: str) -> str:
-    match = re.search(r"(?<![a-zA-Z\d])\d+(?![a-zA-Z\d])", name)
-    return match[0] if match else ""
-
-
-def _natural(name: str) -> list[str | int]:
-    """Sorts ``layer.10`` after ``layer.9``."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    values = config.plain()
+    n_heads = values.get("n_heads")
+    return Traits(
+        d_value=values.get("d_head") or (values["d_model"] // n_heads if n_heads else None),
+        rms=values.get("norm", "layer") == "rms",
+        norm_first=bool(values.get("norm_first", True)),
+    )

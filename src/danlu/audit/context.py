@@ -7,7 +7,7 @@ spread of weights changes from layer to layer follows from the architecture; a t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class Likeness:
         gain_cosine: Cosine of all norm gains, as a known accusation had it,
         gain_correlation: and their correlation, which takes away that all are near 1.
         spread_curves: Mean correlation over layers of the standard deviations of attention matrices.
-        same_config: Share of the config's values that are the same.
+        same_config: Share of the sizes and the kinds of parts that are the same.
         tokens: Shared tokens as a share of all of both.
     """
 
@@ -42,7 +42,7 @@ def compare_context(suspect: Checkpoint, reference: Checkpoint) -> Likeness:
     gains = [_gains(each) for each in (suspect, reference)]
     comparable = gains[0].shape == gains[1].shape and len(gains[0]) > 1
     curves = [_spreads(each) for each in (suspect, reference)]
-    ours, theirs = (each.config.plain() for each in (reference, suspect))
+    ours, theirs = (_facts(each) for each in (reference, suspect))
     their_tokens, our_tokens = suspect.tokens(), reference.tokens()
     return Likeness(
         gain_cosine=_cosine(*gains) if comparable else None,
@@ -53,6 +53,12 @@ def compare_context(suspect: Checkpoint, reference: Checkpoint) -> Likeness:
         same_config=float(np.mean([ours[key] == theirs.get(key) for key in ours])),
         tokens=None if their_tokens is None or our_tokens is None else _jaccard(their_tokens, our_tokens),
     )
+
+
+def _facts(model: Checkpoint) -> dict[str, object]:
+    """The architecture, as far as it shows: the kinds of norms, and the sizes of the parts of the first block."""
+    first = {name: model.shape(name) for name in model.names if name.startswith(("blocks.0.", "embedding."))}
+    return {**asdict(model.traits), "n_blocks": model.n_blocks, **first}
 
 
 def _gains(model: Checkpoint) -> np.ndarray:

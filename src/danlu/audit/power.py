@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from danlu.audit.unit_order import OrderTest, compare_order, detectable, drawn_units
-from danlu.audit.units import Component, Parameters, Units, read_units
+from danlu.audit.unit_order import OrderTest, compare_order, detectable
+from danlu.audit.units import Component, DrawnUnits, Units
 
 __all__ = ["Power", "power_of"]
 
@@ -30,7 +30,7 @@ class Power:
     planted: Mapping[float, bool]
 
 
-def power_of(reference: Parameters, order: Mapping[Component, OrderTest | str], alpha: float) -> dict[Component, Power]:
+def power_of(reference: DrawnUnits, order: Mapping[Component, OrderTest | str], alpha: float) -> dict[Component, Power]:
     """Plant ever weaker kinship in copies of the reference, and test for it.
 
     Args:
@@ -42,10 +42,7 @@ def power_of(reference: Parameters, order: Mapping[Component, OrderTest | str], 
     for component, test in order.items():
         if not isinstance(test, OrderTest):
             continue
-        blocks = range(reference.n_blocks)
-        first = read_units(reference, component, 0)
-        rows = drawn_units(first.vectors.shape[1])
-        ours = [read_units(reference, component, block).pick(rows) for block in blocks]
+        ours = reference.units(component)
         planted = {}
         for correlation in _PLANTED:
             made = compare_order(ours, [_copy(units, correlation) for units in ours], {}, component, n_orders=99)
@@ -59,4 +56,4 @@ def _copy(units: Units, correlation: float) -> Units:
     n = units.vectors.shape[1]
     others = units.vectors[:, torch.randperm(n, generator=torch.Generator().manual_seed(0))]
     mixed = correlation * units.vectors + math.sqrt(1 - correlation**2) * others
-    return Units(F.normalize(mixed, dim=-1))
+    return Units(F.normalize(mixed, dim=-1), units.places, units.whole)

@@ -3,46 +3,68 @@
 Which of a model's interchangeable units comes first is decided by its random start and by nothing else: not by its
 data, its recipe or its architecture. If suspect and reference have nothing in common but those, every order of the
 reference's units is as likely as the one it has, whatever the suspect is and whatever was done to it. The statistic is
-how well the units at the same places agree,
 
-    T = trace(C),  C = H X Y' H,  H = I - 11'/n,
+    T = trace(C),
 
-and its p-value the share of random orders of the reference's units that agree as well. Over all orders T has mean 0 and
-variance |C|^2 / (n - 1) (Hoeffding, 1951), which gives a z where the count runs out.
+where C[i, j] says how well the reference's unit i would suit place j, each row and column less its mean. Its p-value is
+the share of random orders of the reference's units that give as much. Over all orders T has mean 0 and variance
+|C|^2 / (n - 1) (Hoeffding, 1951), which gives a z where the count runs out. T is summed over blocks, and all blocks
+with as many units are put into the same random order: that is as exact as an order for each, and remains so where
+blocks of the reference began as copies of one another, as experts do, or layers of a model that was made deeper. For it
+is then that one order which chance decided. There are two such C.
 
-What must be chosen first, in which basis to compare and which block of the suspect to hold against which of the
-reference, is chosen on some of the units and the test made on the others: the choice cannot make chance look like
-kinship.
+*By place*: C = H X Y' H, H = I - 11'/n. The reference's unit i suits place j as much as it is like the suspect's unit
+that stands there. Both blocks must have the same number of units.
+
+*By likeness*, for blocks from which units were left out, or to which some were added: the suspect may have any number
+of units and heads. Every unit i of the reference looks for the unit of the suspect that it is most like; if that one in
+turn is like no other unit of the reference more, the two are a pair, and C[i, j] is how alike they are, squared, times
+the place of the suspect's unit times j. So T is a rank correlation of places (Zhu et al., 2025), in which clear pairs
+count more. Whom a unit is paired with depends on the units themselves and not on where the reference's stand: put into
+another order they take their pairs with them. If that order is one of chance, so is the order of their pairs, be there
+ever so many units that all models have.
+
+What must be chosen first, in which basis to compare, which block of the suspect to hold against which of the reference,
+and which C to take, is chosen on some of the reference's units and the test made on the others: the choice cannot make
+chance look like kinship. By likeness these are paired with all units of the suspect, for nothing is assumed about it.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 from scipy import stats
 
 from danlu.audit.alignment import from_tokens, procrustes
-from danlu.audit.units import Component, Parameters, Units, n_strata, read_lengths, read_units
+from danlu.audit.units import Component, DrawnUnits, Parameters, Units
 from danlu.core.errors import CorruptError
 
-__all__ = ["N_ORDERS", "OrderTest", "compare_order", "detectable", "drawn_units", "order_test"]
+__all__ = ["N_ORDERS", "Comparison", "OrderTest", "compare_order", "detectable", "order_test"]
+
+Comparison = Literal["place", "likeness"]
+"""Which C is taken."""
 
 N_ORDERS = 9999
 """Random orders that the count rests on."""
-_MOST_UNITS = 1024
-"""Units of a stratum that are looked at, drawn at random where there are more."""
+_MOST_SEARCHED = 4096
+"""Units of a suspect's block that are searched for pairs, drawn at random where there are more."""
 _MOST_TO_CHOOSE = 256
-"""Of those, the most that a rotation is fitted to, and the most that what is compared is chosen by."""
+"""The most units that a rotation is fitted to, and the most that what is compared is chosen by."""
 _CLEAR = 5.0
 """A z of two blocks beyond which they are taken to belong together."""
 _AS_GOOD = 0.8
-"""A basis is preferred to more elaborate ones that give no more than this share of the largest z."""
-_SORTED = 6.0
-"""Standard deviations of a rank correlation of place and length beyond which units were put into an order."""
+"""A plainer choice is preferred to more elaborate ones if it gives this share of the largest z."""
+_ENOUGH = 16
+"""Units of a head from which on all heads, too, are put into the same order."""
 _SEED = 0
+
+Sides = tuple[list[Units], list[Units]]
+"""The units of every block of the reference, and of the suspect."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +82,10 @@ class OrderTest:
         n_orders: Random orders.
         n_units: Units tested, over all strata and blocks.
         n_numbers: Numbers compared.
+        by: Whether units were compared by ``place`` or by ``likeness``.
+        blocks: What the blocks of the suspect are, by :class:`danlu.audit.units.Block`,
+        origins: and those that they were held against.
+        kept: Whether the suspect's blocks are the reference's, each at its place and none left out.
     """
 
     component: Component
@@ -72,96 +98,124 @@ class OrderTest:
     n_orders: int
     n_units: int
     n_numbers: int
+    by: Comparison = "place"
+    blocks: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    kept: bool = True
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What is compared with what."""
+
+    basis: str
+    rotation: torch.Tensor | None
+    by: Comparison
+    layer_map: tuple[int, ...]
+    z: float
 
 
 def order_test(
-    suspect: Parameters, reference: Parameters, component: Component, n_orders: int = N_ORDERS
+    suspect: Parameters | DrawnUnits,
+    reference: Parameters | DrawnUnits,
+    component: Component,
+    n_orders: int = N_ORDERS,
 ) -> OrderTest | str:
     """Test whether a suspect's units have the order of the reference's.
 
     Args:
         suspect: The model that may be derived.
-        reference: The model that it may be derived from.
+        reference: The model that it may be derived from; as :class:`DrawnUnits` it is read once for many tests.
         component: Which units.
         n_orders: Random orders that the count rests on.
 
     Returns:
         What came of it, or why it cannot be made.
     """
-    if not suspect.n_blocks or not reference.n_blocks:
-        return "there are no Transformer blocks in one of the two"
-    if n_strata(suspect, component) != n_strata(reference, component):
-        return "the two have different numbers of heads"
+    theirs, ours = (each if isinstance(each, DrawnUnits) else DrawnUnits(each) for each in (suspect, reference))
     try:
-        shapes = [tuple(read_units(each, component, 0).vectors.shape[1:3]) for each in (reference, suspect)]
-        if shapes[0] != shapes[1]:
-            return f"the two have different numbers of units or of their matrices: {shapes[0]} and {shapes[1]}"
-        if any(_in_order(read_lengths(reference, component, block)) for block in range(reference.n_blocks)):
-            return "the units of the reference were put into an order by their size, so that it is no longer chance"
-        rows = drawn_units(shapes[0][0])
-        ours, theirs = (
-            [read_units(each, component, block).pick(rows) for block in range(each.n_blocks)]
-            for each in (reference, suspect)
-        )
+        if (why := _cannot(theirs, ours, component)) is not None:
+            return why
+        units = (ours.units(component), theirs.units(component))
+        if not any(_alike(mine, other) for mine in units[0] for other in units[1]):
+            theirs = DrawnUnits(theirs.model, _MOST_SEARCHED)
+            units = (units[0], theirs.units(component))
+        rotation = from_tokens(theirs.model, ours.model)
     except CorruptError as error:
-        return f"a matrix is missing: {error.what} in {error.where}"
-    rotation = from_tokens(suspect, reference)
-    bases = {} if rotation is None else {"tokens": rotation}
-    return compare_order(ours, theirs, bases, component, n_orders)
+        return f"a matrix is missing or has no heads: {error.what} in {error.where}"
+    found = compare_order(*units, {} if rotation is None else {"tokens": rotation}, component, n_orders)
+    if isinstance(found, str):
+        return found
+    blocks, origins = theirs.blocks(component), ours.blocks(component)
+    held = [origins[origin] for origin in found.layer_map]
+    in_place = all(block.layer == origin.layer for block, origin in zip(blocks, held, strict=True))
+    layers = {block.layer for block in blocks} == {origin.layer for origin in origins}
+    return replace(found, blocks=tuple(map(str, blocks)), origins=tuple(map(str, held)), kept=in_place and layers)
 
 
-def drawn_units(n: int) -> np.ndarray:
-    """Which of n units are looked at, in which order: drawn without a look at them, the same for every model."""
-    return np.random.default_rng(_SEED).permutation(n)[:_MOST_UNITS]
+def _cannot(theirs: DrawnUnits, ours: DrawnUnits, component: Component) -> str | None:
+    """Why the test cannot be made."""
+    for each in (theirs, ours):
+        if not each.blocks(component):
+            what = "Transformer blocks" if not each.model.n_blocks else f"parts of kind {component}"
+            return f"no {what} were found in {each.model.where}"
+    if not ours.is_sure(component):
+        return "parts of the reference were found by their shape alone, so that their order may not be one of chance"
+    if ours.is_sorted(component):
+        return "the units of the reference were put into an order by their size, so that it is no longer chance"
+    return None
 
 
 def compare_order(
     ours: list[Units],
     theirs: list[Units],
-    bases: dict[str, torch.Tensor],
+    bases: Mapping[str, torch.Tensor],
     component: Component = "feed-forward",
     n_orders: int = N_ORDERS,
 ) -> OrderTest | str:
     """The test itself.
 
     Args:
-        ours: The units of each block of the reference, as :func:`drawn_units` has them,
+        ours: The units of each block of the reference, in the order in which :class:`DrawnUnits` draws them,
         theirs: and those of each block of the suspect.
         bases: Rotations that may bring the suspect into the reference's basis, besides none and one that is found here.
         component: What they are the units of.
         n_orders: Random orders that the count rests on.
     """
-    n = ours[0].vectors.shape[1]
-    n_chosen = min(n // 4, _MOST_TO_CHOOSE)
-    if n_chosen < 2:
-        return f"{n} units are too few to have an order"
-    fitting, choosing, testing = (
-        ([units.part(start, end) for units in ours], [units.part(start, end) for units in theirs])
-        for start, end in ((0, n_chosen), (n_chosen, 2 * n_chosen), (2 * n_chosen, n))
-    )
-    basis, rotation = _best_basis(fitting, choosing, bases)
-    layer_map, _ = _mapped(*choosing, rotation)
+    least = min(units.vectors.shape[1] for units in ours)
+    if least < 8:
+        return f"{least} units are too few to have an order"
+    choice = _choose(ours, theirs, bases)
+    if isinstance(choice, str):
+        return choice
     draw = np.random.default_rng(_SEED)
-    z_blocks, joint = [], dict[int, torch.Tensor]()
-    for block, origin in enumerate(layer_map):
-        c = _agreement(testing[0][origin], testing[1][block].turned(rotation))
+    z_blocks, joint, n_units, n_numbers = [], dict[tuple[int, ...], torch.Tensor](), 0, 0
+    for block, origin in enumerate(choice.layer_map):
+        mine, other = ours[origin], theirs[block].turned(choice.rotation)
+        by_place = choice.by == "place" and _alike(mine, other)
+        c = _agreement(*(_testing(units) for units in (mine, other))) if by_place else _pairs(_testing(mine), other)
         z_blocks.append(_z(c))
-        joint[origin] = joint.get(origin, torch.zeros_like(c)) + c / _scale(c)
+        together = c / max(_scale(c), 1e-30)
+        together = together.sum(0, keepdim=True) if c.shape[1] >= _ENOUGH else together
+        same_order = (*mine.of, *c.shape)
+        joint[same_order] = joint.get(same_order, torch.zeros_like(together)) + together
+        n_units += c.shape[0] * c.shape[1]
+        n_numbers += c.shape[0] * c.shape[1] * (math.prod(mine.vectors.shape[2:]) if by_place else 1)
     total = sum(_trace(c) for c in joint.values())
     drawn = sum((_drawn(c, draw, n_orders) for c in joint.values()), np.zeros(n_orders))
-    z = total / math.sqrt(sum(_scale(c) ** 2 for c in joint.values()))
-    n_strata, n_tested, *rest = testing[0][0].vectors.shape
+    z = total / max(math.sqrt(sum(_scale(c) ** 2 for c in joint.values())), 1e-30)
     return OrderTest(
         component=component,
         p=(1 + int((drawn >= total).sum())) / (n_orders + 1),
         z=z,
         p_normal=float(stats.norm.sf(z)),
         z_blocks=tuple(z_blocks),
-        layer_map=layer_map,
-        basis=basis,
+        layer_map=choice.layer_map,
+        basis=choice.basis,
         n_orders=n_orders,
-        n_units=n_strata * n_tested * len(layer_map),
-        n_numbers=n_strata * n_tested * len(layer_map) * math.prod(rest),
+        n_units=n_units,
+        n_numbers=n_numbers,
+        by=choice.by,
     )
 
 
@@ -173,48 +227,102 @@ def detectable(n_numbers: int, alpha: float, power: float = 0.99) -> float:
     return float((stats.norm.isf(alpha) + stats.norm.ppf(power)) / math.sqrt(n_numbers))
 
 
-def _in_order(lengths: torch.Tensor) -> bool:
-    """Whether units stand in the order of the length of some vector of theirs, as tools that prune leave them."""
-    n = lengths.shape[1]
-    ranks = lengths.argsort(dim=1).argsort(dim=1).double()
-    places = torch.arange(n, dtype=torch.float64)
-    spread = (n * n - 1) / 12
-    correlation = ((ranks - ranks.mean(1, keepdim=True)) * (places - places.mean())[:, None]).mean(1) / spread
-    return bool((correlation.abs() * math.sqrt(n - 1) > _SORTED).any())
+def _n_chosen(units: Units) -> int:
+    return min(units.vectors.shape[1] // 4, _MOST_TO_CHOOSE)
 
 
-def _best_basis(
-    fitting: tuple[list[Units], list[Units]],
-    choosing: tuple[list[Units], list[Units]],
-    bases: dict[str, torch.Tensor],
-) -> tuple[str, torch.Tensor | None]:
-    """The basis in which the units to choose by agree best."""
-    found: dict[str, torch.Tensor | None] = {**bases}
-    if fitting[0][0].vectors.shape[-1] == fitting[1][0].vectors.shape[-1]:
-        found = {"same": None, **found}
-    pairs = list(zip(*fitting, strict=False))
-    theirs, ours = (torch.cat([pair[side].vectors.flatten(0, 2) for pair in pairs]) for side in (1, 0))
-    found["units"] = procrustes(theirs, ours)  # for a model whose token vectors were learnt anew
-    z = {name: _mapped(*choosing, rotation)[1] for name, rotation in found.items()}
-    most = max(z.values())
-    best = next(name for name in found if z[name] >= min(most, _AS_GOOD * most))
-    return best, found[best]
+def _fitting(units: Units) -> Units:
+    return units.part(0, _n_chosen(units))
 
 
-def _mapped(ours: list[Units], theirs: list[Units], rotation: torch.Tensor | None) -> tuple[tuple[int, ...], float]:
+def _choosing(units: Units) -> Units:
+    return units.part(_n_chosen(units), 2 * _n_chosen(units))
+
+
+def _testing(units: Units) -> Units:
+    return units.part(2 * _n_chosen(units), units.vectors.shape[1])
+
+
+def _alike(ours: Units, theirs: Units) -> bool:
+    """Whether two blocks can be compared place by place."""
+    return ours.of == theirs.of and ours.vectors.shape[:3] == theirs.vectors.shape[:3]
+
+
+def _choose(ours: list[Units], theirs: list[Units], bases: Mapping[str, torch.Tensor]) -> _Choice | str:
+    """In which basis, block against block, and by what to compare: whatever agrees best on the units to choose by.
+
+    The plainest is taken that gives nearly as much as the best one, or nearly as much as a copy would.
+    """
+    most = _mapped(([_choosing(units) for units in ours],) * 2, None, "place")[1]
+    found: list[_Choice] = []
+    for basis, rotation, by in _candidates(ours, theirs, bases, found):
+        sides = ([_choosing(units) for units in ours], theirs)
+        if by == "place":
+            sides = (sides[0], [_choosing(units) for units in theirs])
+        layer_map, z = _mapped(sides, rotation, by)
+        found.append(_Choice(basis, rotation, by, layer_map, z))
+        if by == "place" and z >= _AS_GOOD * most:
+            break
+    if not found:
+        return "the two have sequences of different width and too few tokens in common to compare them by"
+    best = max(choice.z for choice in found)
+    return next(choice for choice in found if choice.z >= min(best, _AS_GOOD * best))
+
+
+def _candidates(
+    ours: list[Units], theirs: list[Units], bases: Mapping[str, torch.Tensor], found: list[_Choice]
+) -> Iterator[tuple[str, torch.Tensor | None, Comparison]]:
+    """What may be compared, the plainest first: bases, by place; and where those show nothing, by likeness."""
+    plain: dict[str, torch.Tensor | None] = {**bases}
+    if ours[0].vectors.shape[-1] == theirs[0].vectors.shape[-1]:
+        plain = {"same": None, **plain}
+    pairs = [pair for pair in zip(ours, theirs, strict=False) if _alike(*pair)]
+    if any(_alike(mine, other) for mine in ours for other in theirs):
+        for basis, rotation in plain.items():
+            yield basis, rotation, "place"
+        if pairs:  # for a model whose token vectors were learnt anew
+            ends = (torch.cat([_fitting(pair[side]).vectors.flatten(0, 2) for pair in pairs]) for side in (1, 0))
+            yield "units", procrustes(*ends), "place"
+    if all(choice.z < _CLEAR for choice in found):
+        for basis, rotation in plain.items():
+            yield basis, rotation, "likeness"
+
+
+def _mapped(sides: Sides, rotation: torch.Tensor | None, by: Comparison) -> tuple[tuple[int, ...], float]:
     """For every block of the suspect the block that it agrees with, and how well all do."""
-    turned = [units.turned(rotation) for units in theirs]
-    z = np.array([[_z(_agreement(mine, other)) for mine in ours] for other in turned])
+    ours, theirs = sides[0], [units.turned(rotation) for units in sides[1]]
+    z = np.array([[_z(_compared(mine, other, by)) for mine in ours] for other in theirs])
     best = z.argmax(1)
     itself = np.arange(len(theirs)) if len(theirs) == len(ours) else best
     layer_map = np.where(z.max(1) > _CLEAR, best, itself)
     return tuple(layer_map.tolist()), float(z[np.arange(len(theirs)), layer_map].sum() / math.sqrt(len(theirs)))
 
 
+def _compared(ours: Units, theirs: Units, by: Comparison) -> torch.Tensor:
+    if by == "likeness":
+        return _pairs(ours, theirs)
+    return _agreement(ours, theirs) if _alike(ours, theirs) else torch.zeros(1, 2, 2)
+
+
 def _agreement(ours: Units, theirs: Units) -> torch.Tensor:
-    """C of every stratum, ``[n_strata, n, n]``: the reference's units by the suspect's."""
+    """C by place, of every stratum: ``[n_strata, n, n]``."""
     c = ours.vectors.flatten(2) @ theirs.vectors.flatten(2).mT
     return c - c.mean(1, keepdim=True) - c.mean(2, keepdim=True) + c.mean((1, 2), keepdim=True)
+
+
+def _pairs(ours: Units, theirs: Units) -> torch.Tensor:
+    """C by likeness, of every stratum: ``[n_strata, n, n]``; a head's channels may be found in any of the suspect's."""
+    n_strata, n, n_vectors, _ = ours.vectors.shape
+    if theirs.vectors.shape[2] != n_vectors:  # other branches, or other heads of queries: what both have is the first
+        ours, theirs = ours.first(1), theirs.first(1)
+    alike = ours.vectors.flatten(2).flatten(0, 1) @ theirs.vectors.flatten(2).flatten(0, 1).T
+    likeness, partner = alike.max(1)
+    mutual = alike.argmax(0)[partner] == torch.arange(len(alike))
+    weight = (likeness.clamp(min=0.0).square() * mutual).double().reshape(n_strata, n)
+    partners = (theirs.at[partner % theirs.vectors.shape[1]].double() / theirs.of[1]).reshape(n_strata, n)
+    means = (weight * partners).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1e-30)
+    places = ours.at.double() / ours.of[1]
+    return ((weight * (partners - means))[:, :, None] * (places - places.mean())).float()
 
 
 def _trace(c: torch.Tensor) -> float:
@@ -227,7 +335,7 @@ def _scale(c: torch.Tensor) -> float:
 
 
 def _z(c: torch.Tensor) -> float:
-    return _trace(c) / _scale(c)
+    return _trace(c) / max(_scale(c), 1e-30)
 
 
 def _drawn(c: torch.Tensor, draw: np.random.Generator, n_orders: int) -> np.ndarray:

@@ -39,11 +39,16 @@ def test_tensors_of_other_names_are_found_by_layer_and_shape(llama: Path) -> Non
     with Checkpoint(llama) as found:
         tensors = {tensor.name: tensor.read().clone() for tensor in found.stored}
         before = {name: found.read(name) for name in found.names}
-    renamed = {name.replace("mlp.", "ffn.").replace("input_layernorm", "ln1"): each for name, each in tensors.items()}
+    strange = {"mlp.gate": "x.a", "mlp.up": "x.b", "mlp.down": "x.c", "input_layernorm": "x.d"}
+    renamed = {}
+    for name, each in tensors.items():
+        for ours, theirs in strange.items():
+            name = name.replace(ours, theirs)
+        renamed[name] = each
     save_tensors(renamed, llama / "model.safetensors", {"format": "pt"})
     with Checkpoint(llama) as found:
         assert len(found.guessed) == 8
-        assert found.guessed["model.layers.1.ffn.down_proj.weight"] == "model.layers.1.mlp.down_proj.weight"
+        assert found.guessed["model.layers.1.x.c_proj.weight"] == "blocks.1.feedforward.down.weight"
         after = {name: found.read(name) for name in found.names}
     assert after.keys() == before.keys()
     assert torch.equal(after["blocks.1.feedforward.down.weight"], before["blocks.1.feedforward.down.weight"]), (
