@@ -16,10 +16,10 @@ from pathlib import Path
 
 from baselines_activations import agreement, phi_match, reef
 from baselines_weights import awm, ghostspec_mse, ics, norm_cosine, pcs, phi_u, sigma_curves
+from published_tools import TOOLS
 from scores import Scorer, of_folders
-from tools import TOOLS
 
-__all__ = ["BASELINES", "THRESHOLDS", "baselines"]
+__all__ = ["BASELINES", "THRESHOLDS", "TOOLS", "baselines"]
 
 THRESHOLDS = {
     "reef": 0.8,

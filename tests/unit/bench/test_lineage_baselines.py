@@ -28,7 +28,7 @@ from danlu.model.pretrained.save import save_pretrained
 sys.path.append(str(Path(__file__).parents[3] / "bench" / "lineage"))
 activations: Any = importlib.import_module("baselines_activations")
 registry: Any = importlib.import_module("baselines")
-tools: Any = importlib.import_module("tools")
+tools: Any = importlib.import_module("published_tools")
 weights: Any = importlib.import_module("baselines_weights")
 
 CERTAIN = -math.log10(np.finfo(float).tiny)
