@@ -269,12 +269,17 @@ def audited(found: Artifact) -> Answer:
     table = _table("test", "p", "corrected", "z")
     made = {f"order of {name}": test for name, test in facts["order"].items()}
     made |= {"seed": facts["seed"], "siblings": facts["sibling"]}
+    behaviour = facts["behaviour"] or {}
+    made |= {"data order": behaviour["data_order"], "siblings by behaviour": behaviour["siblings"]} if behaviour else {}
     for name, test in made.items():
         if isinstance(test, str):
             table.add_row(name, "–", "–", f"not made: {test}")
         else:
             z = f"{test['z']:.1f}" if "z" in test else "–"
             table.add_row(name, f"{test['p']:.2g}", f"{facts['p'][name]:.2g}", z)
+    if isinstance(agreement := behaviour.get("agreement"), dict):
+        far = "far beyond" if "agreement" in behaviour["beyond"] else "not far beyond"
+        table.add_row("agreement", f"{agreement['p']:.2g}", "not exact", f"{far} all unrelated models")
     done = "; ".join([*facts["types"], *facts["disguises"]])
     text = f"\n{facts['verdict']}{f': {done}' if done else ''}\n\nreport  {found.path / 'audit.html'}"
     return Answer({"audit": str(found.path), **facts}, Group(table, text))

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
 from danlu._version import __version__
 from danlu.core.artifact import environment
+from danlu.report.audit_behaviour import (
+    BEHAVIOUR_REASONS,
+    BEHAVIOUR_TESTS,
+    behaviour_facts,
+    behaviour_sentence,
+    kept_files,
+)
 from danlu.report.audit_pictures import axis_of_chance, block_map
 from danlu.report.page import render
 from danlu.report.words import Text, code, decimal, integer, marked, percent, t
@@ -22,6 +30,7 @@ TESTS = {
     "order of values": t("order of attention values", "注意力值通道的顺序"),
     "seed": t("random start (seed)", "随机起点（种子）"),
     "siblings": t("rank among siblings", "在同胞模型中的名次"),
+    **BEHAVIOUR_TESTS,
 }
 TYPES = {
     "identical": t("identical", "完全相同"),
@@ -33,6 +42,7 @@ TYPES = {
     "LoRA merged": t("a LoRA adapter merged in", "合并了 LoRA 适配器"),
     "trained further": t("trained further", "继续训练或微调"),
     "derived": t("derived; how cannot be read", "派生，方式无法判断"),
+    "distilled": t("taught by its answers (distilled)", "从其回答学来（蒸馏）"),
 }
 DISGUISES = {
     "rotated": t("its sequence was rotated", "残差流被旋转"),
@@ -52,6 +62,7 @@ REASONS = {
         "参照模型的单元已按大小排过序，顺序不再是随机的",
     ),
     "the two have different numbers of heads": t("the two have different numbers of heads", "两者的注意力头数不同"),
+    **BEHAVIOUR_REASONS,
 }
 """Why a test could not be made, where no numbers are in it."""
 VERDICTS = {
@@ -74,6 +85,9 @@ def audit_page(facts: Mapping[str, Any], digests: Mapping[str, str]) -> str:
     order = {name: test for name, test in facts["order"].items() if isinstance(test, dict)}
     test = order.get("feed-forward")
     rows = [(COMPONENTS[name], made["z"], facts["control_order"][name]) for name, made in order.items()]
+    behaved = facts.get("behaviour") or {}
+    if isinstance(behaved.get("data_order"), dict):
+        rows.append((TESTS["data order"], behaved["data_order"]["z"], ()))
     return render(
         "audit.html",
         facts=facts,
@@ -89,7 +103,10 @@ def audit_page(facts: Mapping[str, Any], digests: Mapping[str, str]) -> str:
         disguises=[DISGUISES[name] for name in facts["disguises"]],
         axis=axis_of_chance(rows) if rows else None,
         blocks=block_map(test["layer_map"], test["z_blocks"], max(test["layer_map"]) + 1) if test else None,
-        likeness=_likeness(facts),
+        likeness=_likeness(facts) if facts["likeness"] else [],
+        behaviour=behaviour_facts(facts),
+        behaved=behaved,
+        kept=kept_files(),
         digests=digests,
         manifest={"environment": environment()},
         version=__version__,
@@ -104,6 +121,9 @@ def _sentence(facts: Mapping[str, Any], order: Mapping[str, Any]) -> Text:
         p = {**{f"order of {key}": test["p"] for key, test in order.items()}}
         p |= {key: facts[key]["p"] for key in ("seed",) if isinstance(facts[key], dict)}
         p |= {"siblings": facts["sibling"]["p"]} if isinstance(facts["sibling"], dict) else {}
+        behaved = facts.get("behaviour") or {}
+        for key, by in (("data order", "data_order"), ("siblings by behaviour", "siblings")):
+            p |= {key: behaved[by]["p"]} if isinstance(behaved.get(by), dict) else {}
         return t(
             "{b} and {a} are <b>not independent</b>. If they had nothing to do with each other, a coincidence as large "
             "as this one ({test}) would occur less than once in {n} pairs of models.",
@@ -112,6 +132,8 @@ def _sentence(facts: Mapping[str, Any], order: Mapping[str, Any]) -> Text:
             test=TESTS[name],
             n=integer(round(1 / p[name])),
         )
+    if facts["verdict"] == "STRONG" and not _units_beyond(facts):
+        return behaviour_sentence(facts, names)
     if facts["verdict"] == "STRONG":
         return t(
             "Units of {a} are found again in {b} far beyond all {n} models known to be unrelated. No exact test shows "
@@ -125,6 +147,15 @@ def _sentence(facts: Mapping[str, Any], order: Mapping[str, Any]) -> Text:
         return t(
             "{b} and {a} cannot be held against each other, so nothing is said about them.",
             "{b} 与 {a} 无法相互比较，因此不作任何判断。",
+            **names,
+        )
+    if not facts["content"]:
+        return t(
+            "Only answers of {b} and {a} are at hand, no weights of both. By these {b} is no nearer to {a} than chance "
+            "and unrelated models allow. A model that learnt other things afterwards, or for very long, may show "
+            "nothing here.",
+            "只有 {b} 与 {a} 的回答，没有双方的权重。从回答看，{b} 与 {a} 的接近程度没有超出偶然与无关模型的范围。"
+            "之后又学了别的内容，或训练很久的模型，在此可能毫无痕迹。",
             **names,
         )
     if not facts["p"]:
@@ -164,6 +195,13 @@ def _wording(facts: Mapping[str, Any]) -> Text:
         )
     if facts["verdict"] not in ("PROVEN", "STRONG"):
         return t("", "")
+    if "distilled" in facts["types"]:
+        return t(
+            "The weights show nothing of {a}: this is consistent with distillation, where a model is taught by the "
+            "answers of another, and not with copied weights.",
+            "权重中没有 {a} 的痕迹：这与蒸馏（用另一模型的回答来训练）相符，与复制权重不符。",
+            a=code(facts["reference"]["name"]),
+        )
     if isinstance(facts["seed"], dict) and facts["p"].get("seed", 1.0) <= facts["alpha"]:
         return t(
             "The suspect shows the random start that the reference’s record committed to before its first step: if the "
@@ -174,6 +212,16 @@ def _wording(facts: Mapping[str, Any]) -> Text:
         "Which of the two was first, or whether both come from a third model or from one seed of one program, weights "
         "do not tell: that takes a record with a date.",
         "两者孰先孰后，或是否同出于第三个模型、同一程序的同一种子，权重本身无法说明：这需要带日期的训练记录。",
+    )
+
+
+def _units_beyond(facts: Mapping[str, Any]) -> bool:
+    """Whether units are found again far beyond all unrelated models; otherwise behaviour is what is strong."""
+    behaved = facts.get("behaviour") or {}
+    return not behaved.get("beyond") or bool(
+        facts["clones"]
+        and len(facts["control_clones"]) > 1
+        and facts["clones"]["share"] > max(facts["control_clones"]) + 5 * statistics.stdev(facts["control_clones"])
     )
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from danlu.report.svg import Linear, circle, line, picture, rect, text
-from danlu.report.words import Text, decimal, integer, t
+from danlu.report.svg import Linear, circle, line, picture, rect, text, ticks
+from danlu.report.words import Text, decimal, integer, percent, t
 
-__all__ = ["axis_of_chance", "block_map"]
+__all__ = ["axis_of_chance", "axis_of_shares", "block_map"]
 
 _WIDTH = 640.0
 _LEFT, _RIGHT = 150.0, _WIDTH - 24.0
@@ -47,6 +47,29 @@ def axis_of_chance(rows: Sequence[tuple[Text, float, Sequence[float]]]) -> Marku
     unit = t("standard deviations above chance", "高出偶然水平的标准差数")
     parts.append(text(_RIGHT, bottom + 36, unit, "axis", "end"))
     return picture(_WIDTH, bottom + 46, parts, t("The suspect among unrelated models", "被审模型与无关模型的对照"))
+
+
+def axis_of_shares(rows: Sequence[tuple[Text, float, Sequence[float]]]) -> Markup:
+    """Each measure as a row: the suspect and the models beside it on one axis, as shares.
+
+    Args:
+        rows: Name of a measure, the share of the suspect, those of the models that it is held against.
+    """
+    largest = max(0.01, *(share for _, value, others in rows for share in (value, *others)))
+    scale = Linear(0.0, min(1.0, largest * 1.15), _LEFT, _RIGHT)
+    bottom = 16.0 + 46.0 * len(rows)
+    parts = []
+    for mark in ticks(scale.low, scale.high, 6):
+        parts.append(line(scale(mark), 8, scale(mark), bottom, "grid"))
+        parts.append(text(scale(mark), bottom + 17, percent(mark, 0 if largest > 0.1 else 1), "tick", "middle"))
+    for number, (name, value, others) in enumerate(rows):
+        y = 34.0 + 46.0 * number
+        parts += [text(_LEFT - 14, y + 4, name, "name", "end"), line(_LEFT, y, _RIGHT, y, "grid")]
+        parts += [circle(scale(other), y, 4.0, "dot other", percent(other)) for other in others]
+        parts.append(circle(scale(value), y, 6.0, "dot model", percent(value)))
+        parts.append(text(scale(value), y - 11, percent(value), "value", "middle"))
+    parts.append(text(_RIGHT, bottom + 36, t("share of the questions counted", "占所计问题的比例"), "axis", "end"))
+    return picture(_WIDTH, bottom + 46, parts, t("Answers beside those of other models", "与其他模型回答的对照"))
 
 
 def block_map(layer_map: Sequence[int], z: Sequence[float], n_reference: int) -> Markup:
