@@ -107,7 +107,8 @@ def phi_match(suspect: Checkpoint, reference: Checkpoint, prompts: Prompts = Non
 
 def linear_cka(x: torch.Tensor, y: torch.Tensor) -> float:
     """Centred kernel alignment of rows ``[n, any]`` with linear kernels (Kornblith et al., 2019)."""
-    a, b = ((each - each.mean(0)) @ (each - each.mean(0)).T for each in (x, y))
+    centred = [each.double() - each.double().mean(0) for each in (x, y)]
+    a, b = (each @ each.T for each in centred)
     return float((a * b).sum() / (a.norm() * b.norm()))
 
 
@@ -194,9 +195,9 @@ class _Seen:
         self.given.setdefault(name, []).append(output)
 
     def joined(self, name: str, rows: list[list[int]]) -> torch.Tensor:
-        """At every token of every prompt, one after another: ``[n, width]``, float64."""
+        """At every token of every prompt, one after another: ``[n, width]``."""
         both = zip(self.given[name], _parts(rows), strict=True)
-        return torch.cat([output[_mask(part)] for output, part in both]).double()
+        return torch.cat([output[_mask(part)] for output, part in both])
 
 
 @contextmanager
