@@ -40,11 +40,11 @@ _LAST_NORM = re.compile(r"(.*\.)?(norm|ln_f|final_layer_?norm|final_norm|norm_f)
 _NORMS = {
     "attention_norm": re.compile(
         r"input_layernorm|ln_?1|attention_norm|self_attn_layer_norm|norm_?1|ln_attn|input_norm|pre_norm|attn_norm"
-        r"|layer\.0\.layer_norm|attention\.output\.layernorm|sa_layer_norm"
+        r"|layer\.0\.layer_norm|attention\.output\.layernorm|sa_layer_norm|layernorm_before"
     ),
     "feedforward_norm": re.compile(
         r"pre_feedforward_layernorm|ln_?2|ffn_norm|feedforward_norm|final_layer_norm|norm_?2|ln_mlp|mlp_norm"
-        r"|pre_mlp_layernorm|layer\.[12]\.layer_norm|output\.layernorm|output_layer_norm"
+        r"|pre_mlp_layernorm|layer\.[12]\.layer_norm|output\.layernorm|output_layer_norm|layernorm_after"
     ),
 }
 _AFTER_ATTENTION = "post_attention_layernorm"
@@ -120,7 +120,7 @@ def _blocks(matrices: Sequence[Matrix], settings: Mapping[str, Any]) -> tuple[Bl
     for prefix in sorted(stacks):
         stack = stacks[prefix]
         if widths[prefix] == width and width:
-            blocks += [sorted(stack[number], key=lambda tail: natural(tail.matrix.name)) for number in sorted(stack)]
+            blocks += [sorted(stack[number], key=lambda tail: _natural(tail.matrix.name)) for number in sorted(stack)]
         else:
             others += [Tail(_module(tail.matrix.name), tail.matrix) for block in stack.values() for tail in block]
     return blocks, others, width
@@ -132,7 +132,7 @@ def _module(name: str) -> str:
     return module if leaf in _LEAVES else name
 
 
-def natural(name: str) -> list[str | int]:
+def _natural(name: str) -> list[str | int]:
     """Sorts ``layer.10`` after ``layer.9``."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
@@ -153,15 +153,15 @@ def _norms(block: Sequence[Tail], width: int) -> dict[str, Part]:
     if "feedforward_norm" not in found and _AFTER_ATTENTION in vectors and not after:
         found["feedforward_norm"] = _AFTER_ATTENTION
     unknown = [path for path in vectors if path not in found.values() and not _OTHER_NORMS.fullmatch(path)]
-    sure = set(found)
+    sure = set(found.values())
     for role in _NORMS:
         if role not in found and unknown and not after:
             found[role] = unknown.pop(0)
     if "attention_norm" in found and not after:
         found.setdefault("feedforward_norm", found["attention_norm"])
-    parts = {f"{role}.weight": Part(vectors[path], sure=role in sure) for role, path in found.items()}
+    parts = {f"{role}.weight": Part(vectors[path], sure=path in sure) for role, path in found.items()}
     return parts | {
-        f"{role}.bias": Part(biases[path], sure=role in sure) for role, path in found.items() if path in biases
+        f"{role}.bias": Part(biases[path], sure=path in sure) for role, path in found.items() if path in biases
     }
 
 
@@ -184,7 +184,7 @@ def _outside(others: Sequence[Tail], width: int) -> dict[str, Part]:
                 found.setdefault(f"{role}.weight", Part(tail.matrix))
     if "embedding.tokens.weight" not in found:
         taken = {part.source.name for part in found.values()}
-        left = [tail.matrix for tail in tables if tail.matrix.name not in taken]
+        left = [tail.matrix for tail in tables if tail.matrix.name not in taken and tail.matrix.shape[0] > width]
         if left:
             found["embedding.tokens.weight"] = Part(max(left, key=lambda matrix: matrix.shape[0]), sure=False)
     for tail in others:

@@ -205,7 +205,8 @@ def test_roles_are_found_by_name(tmp_path: Path, make: str) -> None:
         for component in ("feed-forward", "values"):
             itself = order_test(found, found, component)
             assert isinstance(itself, OrderTest), itself
-            assert itself.p <= 0.004, "two heads of four tested channels have 576 orders"
+            # One head of four tested channels has 24 orders, two have 576.
+            assert itself.p <= (0.1 if itself.n_units == 8 and itself.component == "values" else 0.004)
             assert itself.kept
 
 
