@@ -149,7 +149,7 @@ class RunChain:
         entries = chain.entries()
         step, ended = -1, False
         for number, entry in enumerate(entries, start=1):
-            event, now = entry.get("event"), entry.get("step")
+            event, now = str(entry.get("event")), entry.get("step")
             if event not in _SAYS or entry.keys() != {"seq", "event", "step", "prev", "hash"} | _SAYS[event]:
                 raise chain.broken(number, "is not an entry of a training run")
             if (event == "begun") != (number == 1):

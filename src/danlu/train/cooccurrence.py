@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 from sklearn.utils.extmath import randomized_svd
+from threadpoolctl import threadpool_limits
 
 from danlu.data.batches import Tokens
 
@@ -20,7 +21,7 @@ _SMOOTHING = 0.75
 
 
 def cooccurrence_vectors(tokens: Tokens, vocab_size: int, d_model: int, std: float, seed: int) -> np.ndarray:
-    """A vector for every token of the vocabulary.
+    """A vector for every token of the vocabulary; the same however many threads there are.
 
     Args:
         tokens: The training texts.
@@ -40,12 +41,13 @@ def cooccurrence_vectors(tokens: Tokens, vocab_size: int, d_model: int, std: flo
     keep = information > 0
     positive = csr_array((information[keep], (counts.row[keep], counts.col[keep])), shape=counts.shape)
     n_factors = min(d_model, vocab_size - 1)
-    left, values, _ = randomized_svd(positive, n_factors, n_iter=3, random_state=seed % 2**32)
     vectors = np.zeros((vocab_size, d_model))
-    vectors[:, :n_factors] = left * np.sqrt(values)
-    # Factors come in order of weight; a random rotation spreads them evenly over the heads.
-    rotation, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(d_model, d_model)))
-    vectors = vectors @ rotation
+    with threadpool_limits(1, user_api="blas"):  # two threads add in another order than one
+        left, values, _ = randomized_svd(positive, n_factors, n_iter=3, random_state=seed % 2**32)
+        vectors[:, :n_factors] = left * np.sqrt(values)
+        # Factors come in order of weight; a random rotation spreads them evenly over the heads.
+        rotation, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(d_model, d_model)))
+        vectors = vectors @ rotation
     vectors[positive.sum(axis=1) == 0] = 0  # the SVD leaves rounding there
     scaled: np.ndarray = (vectors * (std / max(vectors.std(), np.finfo(float).tiny))).astype(np.float32)
     return scaled

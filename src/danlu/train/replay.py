@@ -268,15 +268,15 @@ class _Replay:
         run, past = self._run, self._past
         state = State()
         lines = (past.model.path / "chain.jsonl").read_bytes().splitlines(keepends=True)
-        chain, metrics = lines[0], b""
+        n_lines, metrics = 1, b""
         if step:
             kept = Run(past.folder, Silent())
             self._engine.load(kept.read(step))
             state = kept.state(step)
-            chain = b"".join(lines)[: state.chain_bytes]
+            n_lines = next(entry["seq"] for entry in past.chain.checkpoints if entry["step"] == step)
             metrics = (past.model.path / "metrics.jsonl").read_bytes()[: state.metrics_bytes]
         with explained(run.folder):
-            run.chain.path.write_bytes(chain)
+            run.chain.path.write_bytes(b"".join(lines[:n_lines]))
             run.metrics.write_bytes(metrics)
         return state
 

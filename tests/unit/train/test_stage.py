@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from danlu.core.errors import DanluError
 from danlu.core.progress import Silent
@@ -232,6 +233,17 @@ def test_tokens_in_like_company_get_like_vectors():
     assert vectors.std() == pytest.approx(0.05, rel=1e-3)
     assert not vectors[35].any()
     np.testing.assert_array_equal(vectors, cooccurrence.cooccurrence_vectors(tokens, 40, 16, std=0.05, seed=1))
+
+
+def test_token_vectors_are_the_same_however_many_threads_there_are():
+    draw = np.random.default_rng(0)
+    tokens = Tokens.of([(draw.zipf(1.3, 30) % 2000).tolist() for _ in range(1000)])
+    found = []
+    for n in (1, 2, 3):
+        with threadpool_limits(n, user_api="blas"):
+            found.append(cooccurrence.cooccurrence_vectors(tokens, 2000, 64, std=0.05, seed=1))
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
 
 
 @pytest.mark.parametrize("texts", [[[]], [[5], [6]], [[5, 5, 5]]])

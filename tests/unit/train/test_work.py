@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from danlu.core.artifact import Artifact
+from danlu.core.chain import RunChain
 from danlu.core.errors import BusyError, UsageError
 from danlu.core.files import lock
 from danlu.core.workspace import Workspace
+from danlu.train.order import reopened_order
 from danlu.train.prepare import Sources
 from danlu.train.stage import train_model
 from small import SCORE, Listener, make_dataset, spec_of
@@ -66,6 +68,12 @@ def test_resume_goes_on_and_the_model_says_what_was_changed(made: Any) -> None:
     what = {"train.epochs": [4, 6], "train.learning_rate": [0.001, 0.005]}
     assert model.json("training.json")["changes"] == [{"step": step, "what": what}]
     assert model.manifest["config"]["changes"] == [{"step": step, "what": what}]
+    chain = RunChain.read(model.path / "chain.jsonl")
+    (changed_there,) = [entry for entry in chain.entries if entry["event"] == "changed"]
+    assert (changed_there["step"], chain.planned) == (step, changed_there)
+    order = reopened_order(made[1], model)
+    assert not isinstance(order, str)
+    assert (order.root, len(order.batches)) == (chain.planned["order_root"], chain.planned["n_steps"])
     anew = train(made, Listener(), train={**changed, "resume": False})
     assert anew.digest != model.digest  # what the recipe gives from its first step on is another model
 
