@@ -48,3 +48,4 @@ bench: setup
 	$(BIN)/python bench/training.py gpt
 	$(BIN)/python bench/training.py classify
 	$(BIN)/python bench/training.py quality
+	$(BIN)/python bench/lineage/build.py --folder danlu-workspace/lineage && $(BIN)/python bench/lineage/run.py --folder danlu-workspace/lineage && $(BIN)/python bench/lineage/tell.py --folder danlu-workspace/lineage --into docs/lineage

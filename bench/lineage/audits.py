@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import resource
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from danlu.audit.behaviour import Behaviour, Cast, Questions, observe
 from danlu.audit.checkpoint import Checkpoint
 from danlu.audit.data_order import DataOrderTest, data_order_test, excess_losses
 from danlu.audit.examine import Findings, Question, examine
 from danlu.audit.resemblance import Resemblance
 from danlu.audit.seed_origin import SeedTest, seed_test
-from danlu.audit.siblings import own_mistakes, rank_test
+from danlu.audit.siblings import SiblingTest, rank_test
 from danlu.audit.unit_order import OrderTest, order_test
 from danlu.audit.units import COMPONENTS
-from danlu.audit.verdict import decide
+from danlu.audit.verdict import ALPHA, decide
 from danlu.core.errors import UsageError
 from danlu.core.progress import Silent
 from danlu.core.seeds import Seeds
@@ -31,11 +33,12 @@ __all__ = ["COLUMNS", "Auditor"]
 COLUMNS = (
     *("suspect", "reference", "relation", "called", "verdict", "types", "disguises", "exact"),
     *("p_order_ff", "z_order_ff", "basis", "layer_map", "p_order_values", "z_order_values"),
-    *("p_seed", "z_seed", "p_reverse_seed", "p_siblings", "p_data_order", "z_data_order", "p_behaviour"),
+    *("p_seed", "z_seed", "p_reverse_seed", "p_siblings", "p_data_order", "z_data_order", "p_behaviour", "beyond"),
     *("clones", "bits_shared", "seconds", "peak_mib", "why"),
 )
 """``called``: ``all`` of the audit, or its ``exact`` tests. ``exact``: test -> p corrected for their number. ``p_...``:
-before that; ``p_behaviour``: of the test against siblings by own mistakes. ``why``: what could not be made."""
+before that; ``p_behaviour``: of the test against siblings by own mistakes; ``beyond``: the calibrated tests of
+behaviour in which the suspect is beyond all siblings by far. ``why``: what could not be made."""
 _FEW_ORDERS = 999
 _WORTH_MORE = 0.01
 """The p by a few orders from which on all are drawn."""
@@ -68,20 +71,24 @@ class Auditor:
         self.answers = cache(shop.answers)
         self.epochs = cache(shop.epochs)
         self.start = cache(shop.start)
+        self.speaker = cache(self._speaker)
 
     def row(self, pair: Pair) -> dict[str, Any]:
         """Everything about a pair."""
         row = _Row({"suspect": pair.suspect, "reference": pair.reference, "relation": pair.relation})
-        began = time.monotonic()
+        behaviour, began = self._behaviour(pair, row), time.monotonic()
         try:
             whole = pair.relation in ("kin", "told seed")
-            (self._whole if whole else self._exact)(pair, row)
+            (self._whole if whole else self._exact)(pair, row, behaviour)
         except UsageError as error:
             row.values |= {"verdict": "UNREADABLE", "why": str(error)}
         row.values["seconds"] = round(time.monotonic() - began, 3)
         row.values["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        self._behaviour(pair, row)
         return row.values
+
+    def _speaker(self, name: str) -> _Recorded:
+        places, _ = self.shop.places
+        return _Recorded(name, tuple(self.shop.spelt(self.answers(name).says[places])))
 
     def siblings(self, pair: Pair) -> list[str]:
         """The reference's siblings that have nothing to do with the suspect."""
@@ -92,7 +99,7 @@ class Auditor:
         every = [each.name for each in self.shop.items.values() if each.group == "sibling"]
         return [name for name in every if name not in taken]
 
-    def _whole(self, pair: Pair, row: _Row) -> None:
+    def _whole(self, pair: Pair, row: _Row, behaviour: Behaviour | None) -> None:
         seed = self.shop.items[pair.reference].values.get("seed")
         question = Question(
             suspect=self.shop.path(pair.suspect),
@@ -100,6 +107,7 @@ class Auditor:
             siblings=tuple(self.shop.path(name) for name in self.siblings(pair)[: self._n_siblings]),
             start=self.start(pair.reference),
             seed=None if seed is None else str(seed),
+            behaviour=behaviour,
         )
         findings = examine(question, Silent())
         row.values |= {"called": "all", "verdict": findings.verdict, **_told(findings)}
@@ -112,7 +120,7 @@ class Auditor:
             reverse = seed_test(reference, self.start(pair.reference)[0], Seeds.new(), suspect, True)
             row.values["p_reverse_seed"] = reverse.p if isinstance(reverse, SeedTest) else ""
 
-    def _exact(self, pair: Pair, row: _Row) -> None:
+    def _exact(self, pair: Pair, row: _Row, behaviour: Behaviour | None) -> None:
         """The tests that may convict; all orders are drawn for siblings, and where a few look like kinship."""
         full = pair.relation == "sibling"
         with (
@@ -130,7 +138,9 @@ class Auditor:
             if full:
                 self._by_weights(pair, row, suspect, reference)
         public = self.shop.items[pair.reference].values.get("seed") is not None
-        verdict, corrected = decide(row.p, {}, False, public_seed=public)
+        exact = row.p | ({} if behaviour is None else behaviour.exact)
+        calibrated = {} if behaviour is None else behaviour.calibrated
+        verdict, corrected = decide(exact, calibrated, False, public_seed=public)
         row.values |= {"called": "exact", "verdict": verdict, "exact": json.dumps(corrected)}
 
     def _by_weights(self, pair: Pair, row: _Row, suspect: Checkpoint, reference: Checkpoint) -> None:
@@ -143,25 +153,55 @@ class Auditor:
         if values:
             row.values["p_siblings"] = rank_test(measure(reference), values, "units found again").p
 
-    def _behaviour(self, pair: Pair, row: _Row) -> None:
-        """The tests that look at no weights, for references that have siblings: order of data, own mistakes."""
+    def _behaviour(self, pair: Pair, row: _Row) -> Behaviour | None:
+        """The tests that look at no weights; None: the reference has no siblings here."""
         names = self.siblings(pair)
         if not names or pair.relation == "unrelated":
-            return
-        suspect, reference = self.answers(pair.suspect), self.answers(pair.reference)
-        others = [self.answers(name) for name in names]
+            return None
+        cast = Cast(
+            suspect=self.speaker(pair.suspect),
+            reference=self.speaker(pair.reference),
+            siblings=tuple(self.speaker(name) for name in names),
+        )
+        _, truths = self.shop.places
+        questions = Questions(asked=truths, truths=truths, source="held out")
+        found, _ = observe(cast, "see below", questions, 0, ALPHA, Silent())
+        found = replace(found, data_order=self._data_order(pair, names))
+        if isinstance(found.data_order, DataOrderTest):
+            row.values |= {"p_data_order": found.data_order.p, "z_data_order": round(found.data_order.z, 3)}
+        if isinstance(found.siblings, SiblingTest):
+            row.values["p_behaviour"] = found.siblings.p
+        row.values["beyond"] = json.dumps(found.beyond)
+        return found
+
+    def _data_order(self, pair: Pair, names: list[str]) -> DataOrderTest | str:
+        """The test of the order of data, by what all models were asked when they were made."""
         rows, _ = self.shop.asked
         epochs = self.epochs(pair.reference)
-        excess = np.full(1 + max(int(batch.max()) for epoch in epochs for batch in epoch), np.nan)
-        excess = np.concatenate([excess, np.full(max(0, int(rows.max()) + 1 - len(excess)), np.nan)])
-        mean = np.mean([each.nats for each in others], axis=0, dtype=np.float64)
-        excess[rows] = excess_losses(suspect.nats.astype(np.float64), self.shop.lengths(), mean)
-        test = data_order_test(epochs, excess)
-        if isinstance(test, DataOrderTest):
-            row.values |= {"p_data_order": test.p, "z_data_order": round(test.z, 3)}
-        family = np.stack([each.says for each in (reference, *others)]).astype(np.int64)
-        shares = own_mistakes(suspect.says.astype(np.int64), family)
-        row.values["p_behaviour"] = rank_test(float(shares[0]), [float(each) for each in shares[1:]], "mistakes").p
+        n = 1 + max(int(rows.max()), *(int(batch.max()) for epoch in epochs for batch in epoch))
+        others = np.mean([self.answers(name).nats for name in names], axis=0, dtype=np.float64)
+        excess = np.full(n, np.nan)
+        losses = self.answers(pair.suspect).nats.astype(np.float64)
+        excess[rows] = excess_losses(losses, self.shop.lengths(), others)
+        return data_order_test(epochs, excess, subtracted=("siblings", len(names)))
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """A model by what it answered when it was made: a :class:`danlu.audit.speaker.Speaker`."""
+
+    name: str
+    said: tuple[str, ...]
+    task: Literal["language-modelling"] = "language-modelling"
+
+    def answers(self, questions: Sequence[str]) -> list[str]:
+        """The next token at the places that all are asked."""
+        assert len(questions) == len(self.said)
+        return list(self.said)
+
+    def losses(self, _texts: Sequence[str], _labels: Sequence[str] | None = None) -> str:
+        """Not told here."""
+        return "see the recorded losses"
 
 
 def _told(findings: Findings) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Made:
     Attributes:
         module: It.
         tokenizer: Its tokenizer.
-        write: Writes it into an empty folder; None: as danlu does.
+        write: Writes it into an empty folder, once the module is on the CPU; None: as danlu does.
         facts: What was measured.
     """
 
@@ -81,7 +81,7 @@ def copied(shop: Shop, item: Item) -> Made:
 
 def renamed(shop: Shop, item: Item) -> Made:
     """In Hugging Face layout, in several files, and tensors not called as there: the names that some vendor chose."""
-    module, tokenizer = shop.module(item.on).cpu(), shop.tokenizer(item.on)
+    module, tokenizer = shop.module(item.on), shop.tokenizer(item.on)
 
     def write(folder: Path) -> None:
         inner = folder / "model"
@@ -186,7 +186,7 @@ def restacked(shop: Shop, item: Item) -> Made:
 
 def upcycled(shop: Shop, item: Item) -> Made:
     """Every feed-forward part several times over behind a drawn router, in the layout of Mixtral."""
-    module, tokenizer, n = shop.module(item.on).cpu(), shop.tokenizer(item.on), item.values["n_experts"]
+    module, tokenizer, n = shop.module(item.on), shop.tokenizer(item.on), item.values["n_experts"]
 
     def write(folder: Path) -> None:
         inner = folder / "model"

@@ -200,9 +200,10 @@ def adversarial(shop: Shop, item: Item) -> Made:
     steps = list(_Steps(shop, module, tokenizer, item, loss, 1e-3))
     for number, step in enumerate(steps, start=1):
         step()
-        if number % max(1, len(steps) // 20) == 0:
+        if number % max(1, len(steps) // 10) == 0:
             lost = _valid_loss(shop, module, tokenizer)
-            z = sum(float(_order_z(_units(module, block), of)) for block, of in enumerate(goal)) / len(goal)
+            with torch.no_grad():
+                z = sum(float(_order_z(_units(module, block), of)) for block, of in enumerate(goal)) / len(goal)
             if lost <= most and z < best_z:
                 best, best_z = tensors_of(module), z
                 facts = {"z_a_block": z, "loss_share": lost * item.values["most"] / most}

@@ -45,6 +45,8 @@ __all__ = ["MAX_LEN", "Answers", "Shop"]
 MAX_LEN = 128
 """Tokens of a text that a model sees."""
 _AT_ONCE = 128
+_N_PLACES = 4000
+"""Places at which models are asked for the next token, by the tests of behaviour."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,22 @@ class Shop:
             _, first = np.unique(cut.texts, return_index=True)
             found.append(first[:n])
         return found[0], found[1]
+
+    @cached_property
+    def places(self) -> tuple[np.ndarray, list[str]]:
+        """The places of the validation texts whose next token is asked for: their numbers, and what stands there."""
+        cut, (_, rows) = self.cut("tang", "valid", self.first_tokenizer), self.asked
+        targets = [
+            cut.ids[start + 1 : start + 1 + n] for start, n in zip(cut.starts[rows], cut.lengths[rows], strict=True)
+        ]
+        true = np.concatenate(targets)
+        places = np.sort(np.random.default_rng(0).permutation(len(true))[:_N_PLACES])
+        return places, self.spelt(true[places])
+
+    def spelt(self, tokens: np.ndarray) -> list[str]:
+        """Tokens of the first base as text; one that stands for no character ends a text, as far as tests go."""
+        known = {number: token for token, number in self.first_tokenizer.get_vocab().items() if len(token) == 1}
+        return [known.get(number, "") for number in tokens.tolist()]
 
     def answers(self, name: str) -> Answers:
         """What a finished model answers."""

@@ -1,0 +1,117 @@
+"""The smallest lineage benchmark, from nothing to its page: what has weights of the base is found, siblings are not."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from danlu.core.progress import Silent
+from danlu.core.workspace import Workspace
+from danlu.data.stage import DataConfig, build_dataset
+
+BENCH = Path(__file__).parents[2] / "bench" / "lineage"
+N_MODELS, N_KIN = 18, 15
+TYPES = {
+    "copy": "identical",
+    "renamed": "repackaged",
+    "bf16": "repackaged",
+    "int8": "quantised",
+    "int4": "quantised",
+    "prune-50": "pruned",
+    "depth-upscale": "depth changed",
+    "lora-4": "LoRA merged",
+    "fine-tuned": "trained further",
+    "partial-ff": "partial",
+}
+DISGUISES = {"copy.t2": "reordered", "copy.rotated": "rotated"}
+
+
+def bench(script: str, *words: object) -> str:
+    command = [sys.executable, str(BENCH / f"{script}.py"), *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def lineage_data(tmp_path: Path) -> Path:
+    """The datasets that the benchmark wants, of made-up texts: what a character may be followed by is drawn."""
+    draw = np.random.default_rng(1)
+    chance = 1 / np.arange(5, 705)
+    chance /= chance.sum()
+    followers = draw.choice(700, (700, 6), p=chance)
+    folder = tmp_path / "data"
+    for name, n in {"tang": 1200, "song": 400, "song-2": 100, "song-3": 100}.items():
+        rows = draw.choice(700, (n, 1), p=chance)
+        while rows.shape[1] < 48:
+            likely = followers[rows[:, -1], draw.integers(0, 6, n)]
+            other = draw.choice(700, n, p=chance)
+            rows = np.column_stack([rows, np.where(draw.random(n) < 0.7, likely, other)])
+        path = tmp_path / f"{name}.jsonl"
+        texts = ("".join(chr(0x4E00 + number) for number in row) for row in rows.tolist())
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+        clean = {"dedup": "none", "garbage": False, "pii": "keep"}
+        split = {"valid": 0.1, "test": 0.0}
+        config = DataConfig(source=path.name, columns={"text": "text"}, clean=clean, split=split)
+        build_dataset(Workspace(folder), name, config, tmp_path, Silent())
+    return folder
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.timeout(600)
+def test_the_smallest_benchmark(tmp_path: Path, lineage_data: Path) -> None:
+    place = ("--folder", tmp_path, "--scale", "small")
+    made = bench("build", *place, "--workers", 1, "--dataset", lineage_data)
+    assert f"{N_MODELS} models are there" in made
+    assert f"{N_MODELS} of {N_MODELS} models are there" in bench(
+        "build", *place, "--workers", 1, "--dataset", lineage_data
+    )
+    bench("run", *place, "--workers", 1, "--dataset", lineage_data, "--others", 1, "--no-scores")
+    rows = rows_of(tmp_path / "results" / "pairs.csv")
+
+    kin = {row["suspect"].partition(".")[2]: row for row in rows if row["relation"] == "kin"}
+    assert len(kin) == N_KIN
+    assert {name for name, row in kin.items() if row["verdict"] != "PROVEN"} == set()
+    said = {name: json.loads(kin[name]["types"]) for name in TYPES}
+    assert {name: types for name, types in said.items() if TYPES[name] not in types} == {}
+    hidden = {name: json.loads(kin[name]["disguises"]) for name in DISGUISES}
+    assert {name: flags for name, flags in hidden.items() if DISGUISES[name] not in flags} == {}
+
+    others = [row for row in rows if row["relation"] in ("sibling", "unrelated")]
+    assert len(others) == 3 + N_KIN
+    assert [row for row in others if row["verdict"] in ("PROVEN", "STRONG")] == []
+
+    bench("tell", "--folder", tmp_path, "--into", tmp_path / "docs", "--scale", "small")
+    figures = {row["what"]: row for row in rows_of(tmp_path / "docs" / "figures.csv")}
+    assert figures["kin found"]["k"] == str(N_KIN)
+    assert figures["wrong direction shown by the seed"]["k"] == "0"
+    page = (tmp_path / "docs" / "index.html").read_text(encoding="utf-8")
+    assert "模型谱系基准" in page
+    assert page.count("<svg") >= 3
+
+
+def test_a_row_that_a_kill_cut_off_is_made_again(tmp_path: Path) -> None:
+    sys.path.insert(0, str(BENCH))
+    try:
+        from run import append, read_rows
+    finally:
+        sys.path.remove(str(BENCH))
+    path = tmp_path / "rows.csv"
+    append(path, ("a", "b"), [{"a": "1", "b": "2"}])
+    with path.open("a", encoding="utf-8") as file:
+        file.write("3,")
+    assert read_rows(path) == [{"a": "1", "b": "2"}]
+    append(path, ("a", "b"), [{"a": "5", "b": "6"}])
+    assert [row["a"] for row in read_rows(path)] == ["1", "5"]
