@@ -21,7 +21,7 @@ from danlu.audit.record import signing
 from danlu.audit.record.bom import bill_of_materials, bom_problems
 from danlu.audit.record.filing import filing_annex
 from danlu.audit.record.revision import code_revision
-from danlu.audit.record.statement import Stated, test_statement, training_statement, with_byproducts
+from danlu.audit.record.statement import Stated, result_statement, training_statement, with_byproducts
 from danlu.audit.record.surroundings import installed_packages, surroundings
 from danlu.audit.record.tensors import tensor_root
 from danlu.core.artifact import RECORD, Artifact
@@ -317,7 +317,8 @@ def _source(dataset: Artifact, full: str, short: str, counts: Mapping[str, int])
     archives = SAMPLES[wanted.removeprefix("sample:")].archives if of_sample else ()
     archive = next((each for each in archives if each.filename == full), None)
     path = Path(full)
-    is_file = "few_shot" not in dataset.config and path.is_absolute() and path.is_file()
+    drawn = "few_shot" in dataset.config
+    is_file = not drawn and path.is_absolute() and path.is_file()
     unchanged = is_file and time.gmtime(path.stat().st_mtime) <= time.strptime(
         dataset.manifest["created"], "%Y-%m-%dT%H:%M:%SZ"
     )
@@ -328,12 +329,12 @@ def _source(dataset: Artifact, full: str, short: str, counts: Mapping[str, int])
     plain = "image" not in dataset.config["columns"] or of_sample
     return {
         "name": short,
-        "digest": "sha256" if plain and "few_shot" not in dataset.config else "danluDigest",
+        "digest": "sha256" if plain and not drawn else "danluDigest",
         "value": dataset.manifest["parents"][full],
         "bytes": path.stat().st_size if unchanged else None,
         "records": mine[0] if len(mine) == 1 else None,
         "licence": archive.licence if archive else None,
-        "class": "public sample" if archive else "the user's own, not stated further",
+        "class": "another dataset" if drawn else "public sample" if archive else "the user's own, not stated further",
     }
 
 
@@ -367,7 +368,7 @@ def _test(tested: Artifact) -> dict[str, Any]:
         metrics = {name: {key: each.get(key) for key in keys} for name, each in facts["metrics"].items()}
         means = "PASSED: the model answered the whole test split; how well it did, danlu_facts says"
         found = {"task": facts["task"], "primary": facts["primary"], "metrics": metrics}
-        return test_statement(tested, {"model": parents["model"]}, "PASSED", means, found)
+        return result_statement(tested, {"model": parents["model"]}, "PASSED", means, found)
     facts = tested.json("audit.json")
     result = {"PROVEN": "FAILED", "NO EVIDENCE": "PASSED"}.get(facts["verdict"], "WARNED")
     means = (
@@ -376,4 +377,4 @@ def _test(tested: Artifact) -> dict[str, Any]:
     )
     models = {role: parents[role] for role in ("suspect", "reference")}
     names = ("verdict", "p", "alpha", "types", "disguises", "command")
-    return test_statement(tested, models, result, means, {name: facts.get(name) for name in names})
+    return result_statement(tested, models, result, means, {name: facts.get(name) for name in names})

@@ -30,9 +30,11 @@ from danlu.core.files import sha256_file
 from danlu.core.progress import Progress
 from danlu.core.workspace import Workspace
 from danlu.data.samples import find_sample, is_fetched
+from danlu.evaluate.stage import validation_scores
 from danlu.recording import MADE, TESTED, at_hand, data_root, source_files
 from danlu.start import find_start
 from danlu.train.prepare import Start
+from danlu.train.replay import Replayed, reopened, replay
 
 __all__ = ["Verification", "verify"]
 
@@ -123,8 +125,10 @@ def _statement(workspace: Workspace, artifact: Artifact, config: VerifyConfig, p
         yield _parent(workspace, artifact, parent)
     for data in stated.fact("data"):
         yield from _data(workspace, data)
-    yield from check_chain(artifact, stated)
-    yield from _opened(workspace, artifact, stated, config, progress)
+    chain = check_chain(artifact, stated)
+    yield from chain
+    is_broken = any(item.mark == "wrong" for item in chain)
+    yield from _opened(workspace, artifact, stated, config, progress, "its chain is wrong" if is_broken else None)
     yield from _evaluations(workspace, artifact, stated)
     yield from _claims(stated)
 
@@ -226,7 +230,12 @@ def _sources(workspace: Workspace, dataset: Artifact, name: str) -> Item:
 
 
 def _opened(
-    workspace: Workspace, model: Artifact, stated: Stated, config: VerifyConfig, progress: Progress
+    workspace: Workspace,
+    model: Artifact,
+    stated: Stated,
+    config: VerifyConfig,
+    progress: Progress,
+    hindered: str | None,
 ) -> Iterator[Item]:
     """What the commitments of a run say once they are opened, and what comes out when parts of it are done again."""
     said, asked = stated.fact("commitments"), config.seeds is not None or config.replay > 0
@@ -243,21 +252,21 @@ def _opened(
         if asked:
             yield Item("replay", "missing", "its training kept no chain of checkpoints", needed=True)
         return
-    from danlu.evaluate.stage import validation_scores
-    from danlu.train.replay import reopened, replay
-
     seeds, start = None if config.seeds is None else Path(config.seeds).expanduser(), _start(workspace, model)
     try:
-        opened = reopened(workspace, model, seeds, start)
+        opened = hindered or reopened(workspace, model, seeds, start)
     except CorruptError as error:
-        yield Item("commitments", "wrong", f"{error.what}: {error.where}")
+        yield Item("commitments", "wrong", f"cannot be opened: {error.what}: {error.where}")
         return
     if isinstance(opened, str):
         yield Item("commitments", "missing", f"not opened: {opened}", needed=asked)
         return
-    yield _judged("commitments", opened.commitments, f"the seeds of {', '.join(said)} are those committed to")
-    yield _judged("initial weights", opened.weights, "drawn again from the seeds, bit for bit")
-    yield _judged("order", opened.order, "the records come in the order that was written down before step 0")
+    if not opened.commitments:
+        yield Item("commitments", "wrong", "the seeds are not those that were committed to before step 0")
+        return
+    yield Item("commitments", "verified", f"the seeds of {', '.join(said)} are those committed to before step 0")
+    yield _judged("initial weights", opened.weights, "made again from the seeds, bit for bit", opened.elsewhere)
+    yield _judged("order", opened.order, "the records come in the order written down before step 0", opened.elsewhere)
     if not config.replay:
         return
     try:
@@ -269,22 +278,23 @@ def _opened(
         yield Item("replay", "wrong", error.what)
 
 
-def _judged(name: str, right: bool, found: str) -> Item:
-    return Item(name, "verified", found) if right else Item(name, "wrong", f"not so: {found}")
+def _judged(name: str, right: bool, found: str, elsewhere: Sequence[str]) -> Item:
+    """What was made again; on another machine, which may sum in another order, a difference proves nothing."""
+    if right:
+        return Item(name, "verified", found)
+    if elsewhere:
+        return Item(name, "claimed", f"it came out otherwise here, and so is the machine: {listed(elsewhere)}")
+    return Item(name, "wrong", f"not so: {found}")
 
 
-def _replayed(done: Any) -> Item:
+def _replayed(done: Replayed) -> Item:
     name = f"replay: line {done.line}"
     told = f"steps {done.begin} to {done.end} trained again from step {done.restored}"
     if done.identical:
         return Item(name, "verified", f"{told}: bit for bit the same")
     parts = [file for file, same in done.files.items() if not same] + ["what was reported"] * (not done.told)
     parts += ["the weights kept"] * (done.kept is False)
-    if done.elsewhere:  # another machine sums in another order: no proof of anything
-        return Item(
-            name, "claimed", f"{told}: {', '.join(parts)} differ; so does the machine: {listed(done.elsewhere)}"
-        )
-    return Item(name, "wrong", f"{told}: {', '.join(parts)} came out otherwise")
+    return _judged(name, False, f"{told}: {', '.join(parts)} came out the same", done.elsewhere)
 
 
 def _evaluations(workspace: Workspace, model: Artifact, stated: Stated) -> Iterator[Item]:
@@ -328,7 +338,8 @@ def _claims(stated: Stated) -> Iterator[Item]:
     )
     same = "the same that runs here" if code["sha256"] == here["sha256"] else "not the one that runs here"
     yield Item("code", "claimed", f"danlu {code['version']}, {commit}, files {code['sha256'][:12]}: {same}")
-    yield Item("packages", "claimed", f"{len(stated.fact('packages'))} installed, each with its version")
+    later = "" if stated.fact("environment", "one_process") else ", when the record was written: later than the model"
+    yield Item("packages", "claimed", f"{len(stated.fact('packages'))} installed, each with its version{later}")
     made = stated.fact("environment", "at_the_end")
     yield Item("environment", "claimed", ", ".join(f"{name} {version}" for name, version in made.items()))
     finished = stated.at("predicate", "runDetails", "metadata", "finishedOn")

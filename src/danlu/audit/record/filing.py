@@ -26,6 +26,17 @@ _RELATIONS = {
 }
 
 
+_WORDS = {
+    "learnt from the training texts": "从训练文本学得",
+    "that of the checkpoint it starts from": "沿用上级模型的分词器",
+    "none": "无",
+    "public sample": "公开样本",
+    "the user's own, not stated further": f"使用单位自有，未进一步说明（{_BY_HAND}）",
+    "another dataset": "取自另一数据集",
+}
+"""What a statement says in words of danlu's own."""
+
+
 def filing_annex(stated: Stated) -> str:
     """The annex in Markdown; the same statement gives the same text.
 
@@ -65,7 +76,8 @@ def _origin(stated: Stated) -> str:
         for parent in lineage["parents"]
     ]
     parents = _table(("上级模型", "关系", "许可证", "摘要值"), rows) if rows else "无上级模型。"
-    tokenizer = lineage["tokenizer"]["origin"]
+    origin = lineage["tokenizer"]["origin"]
+    tokenizer = _WORDS.get(origin, origin)
     teachers = "、".join(lineage["teachers"]["models"]) or "未登记任何教师模型"
     return _section(
         "二、模型来源",
@@ -84,7 +96,7 @@ def _data(stated: Stated) -> str:
         rows = [
             (
                 source["name"],
-                source["class"],
+                _WORDS.get(source["class"], source["class"]),
                 source["licence"] or f"未记录（{_BY_HAND}）",
                 _number(source["records"]),
                 _number(source["bytes"]),

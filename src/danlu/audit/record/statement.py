@@ -22,7 +22,7 @@ __all__ = [
     "TIME",
     "Stated",
     "found_in",
-    "test_statement",
+    "result_statement",
     "training_statement",
     "with_byproducts",
 ]
@@ -76,7 +76,7 @@ def training_statement(model: Artifact, facts: Mapping[str, Any], tensors: tuple
     return {"_type": STATEMENT, "subject": subjects, "predicateType": PROVENANCE, "predicate": predicate}
 
 
-def test_statement(
+def result_statement(
     tested: Artifact, models: Mapping[str, str], result: str, means: str, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What a test of a model found.
