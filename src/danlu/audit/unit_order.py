@@ -56,9 +56,11 @@ _MOST_SEARCHED = 4096
 _MOST_TO_CHOOSE = 256
 """The most units that a rotation is fitted to, and the most that what is compared is chosen by."""
 _CLEAR = 5.0
-"""A z of two blocks beyond which they are taken to belong together."""
+"""A z of two blocks beyond which they are taken to belong together,"""
+_PLENTY = 20.0
+"""and of all blocks, beyond which no basis is fitted to units;"""
 _AS_GOOD = 0.8
-"""A plainer choice is preferred to more elaborate ones if it gives this share of the largest z."""
+"""a plainer choice is preferred to more elaborate ones if it gives this share of the largest z."""
 _ENOUGH = 16
 """Units of a head from which on all heads, too, are put into the same order."""
 _SEED = 0
@@ -280,7 +282,7 @@ def _candidates(
     if any(_alike(mine, other) for mine in ours for other in theirs):
         for basis, rotation in plain.items():
             yield basis, rotation, "place"
-        if pairs:  # for a model whose token vectors were learnt anew
+        if pairs and all(choice.z < _PLENTY for choice in found):  # for a model whose token vectors were learnt anew
             ends = (torch.cat([_fitting(pair[side]).vectors.flatten(0, 2) for pair in pairs]) for side in (1, 0))
             yield "units", procrustes(*ends), "place"
     if all(choice.z < _CLEAR for choice in found):
