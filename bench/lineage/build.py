@@ -125,6 +125,7 @@ def main() -> None:
         prepare_datasets(Workspace().samples, data)
     told = (given.folder, given.scale, data, given.steps)
     shop = Shop(*told)
+    shop.begin()
     shop.asked  # noqa: B018 - texts are cut once, before the workers all want them
     failed = build(shop, told, given.workers)
     if failed:

@@ -1,6 +1,6 @@
 """Compare every pair of the lineage benchmark, by the audit and by every published measure.
 
-    python bench/lineage/run.py --folder DIR [--scale full] [--workers 2] [--dataset DATA]
+    python bench/lineage/run.py --folder DIR [--workers 2]
 
 A row a pair goes to DIR/results/pairs.csv, a row a pair and measure to DIR/results/scores.csv, as soon as it is there;
 what is there is not done again.
@@ -25,7 +25,6 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # audits are made where weights are rea
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from pairs import Pair, pairs_of  # noqa: E402 - the threads come first
-from plan import SCALES  # noqa: E402
 from shop import Shop  # noqa: E402
 
 __all__ = ["main"]
@@ -36,14 +35,14 @@ _AUDITOR: list[Any] = []
 """The worker's own."""
 
 
-def open_auditor(shop: tuple[Any, ...], n_siblings: int) -> None:
+def open_auditor(folder: Path, n_siblings: int) -> None:
     """In a worker: open the folder."""
     import torch
 
     from audits import Auditor
 
     torch.set_num_threads(1)
-    _AUDITOR[:] = [Auditor(Shop(*shop), n_siblings)]
+    _AUDITOR[:] = [Auditor(Shop.opened(folder), n_siblings)]
 
 
 def audit(pair: Pair) -> dict[str, Any]:
@@ -95,17 +94,13 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--scale", choices=sorted(SCALES), default="full")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--dataset", type=Path, help="a folder that dataset.py made")
-    parser.add_argument("--steps", type=int, help="steps that a base was trained for")
     parser.add_argument("--others", type=int, default=19, help="other bases that everything derived is compared with")
     parser.add_argument("--scored", type=int, default=2, help="for how many of those the published measures are taken")
     parser.add_argument("--siblings", type=int, default=6, help="siblings that an audit is given")
     parser.add_argument("--no-scores", action="store_true", help="leave the published measures out")
     given = parser.parse_args()
-    told = (given.folder, given.scale, given.dataset or given.folder / "data", given.steps)
-    shop = Shop(*told)
+    shop = Shop.opened(given.folder)
     pairs = pairs_of(shop, given.others, given.scored)
     results = given.folder / "results"
     results.mkdir(parents=True, exist_ok=True)
@@ -121,7 +116,7 @@ def main() -> None:
     }
     print(f"{len(pairs)} pairs; to be audited {len(left['pairs'])}, to be scored {len(left['scores'])}", flush=True)
     began, n_failed, n_done = time.monotonic(), 0, 0
-    initargs = (told, given.siblings)
+    initargs = (given.folder, given.siblings)
     with ProcessPoolExecutor(
         given.workers, mp_context=get_context("spawn"), initializer=open_auditor, initargs=initargs
     ) as pool:

@@ -1,5 +1,6 @@
 """Where the benchmark's models are made and kept.
 
+    DIR/benchmark.json    the scale, the steps and the datasets
     DIR/bases/<base>/     a workspace each: the run with its seeds, and the model that it made
     DIR/artifacts/model/  what was derived from them
     DIR/answers/          what every model loses on the same texts and what it would say next: NAME.npz
@@ -23,7 +24,7 @@ from torch.nn import functional as F
 
 from danlu.core.artifact import Artifact
 from danlu.core.batch import NOT_PREDICTED, Batch
-from danlu.core.files import digest_of, read_json, write_atomic
+from danlu.core.files import digest_of, read_json, write_atomic, write_json
 from danlu.core.seeds import Seeds
 from danlu.core.workspace import Workspace
 from danlu.data.batches import Tokens, shuffled
@@ -80,6 +81,27 @@ class Shop:
         self.workspace = Workspace(self.folder)
         self.store = TokenStore(self.folder / "tokens")
         self.datasets: dict[str, Artifact] = open_datasets(data)
+        self.told = {"scale": scale, "data": str(data.absolute()), "steps": self.steps}
+
+    @classmethod
+    def opened(cls, folder: Path) -> Shop:
+        """A benchmark that was begun before."""
+        path = folder / "benchmark.json"
+        if not path.is_file():
+            raise SystemExit(f"there is no benchmark in {folder}: run build.py first")
+        told = read_json(path)
+        return cls(folder, told["scale"], Path(told["data"]), told["steps"])
+
+    def begin(self) -> None:
+        """Write down what is built here, and refuse to build something else in the same folder."""
+        digests = {name: artifact.digest for name, artifact in self.datasets.items()}
+        told, path = {**self.told, "datasets": digests}, self.folder / "benchmark.json"
+        if path.is_file():
+            before = read_json(path)
+            if wrong := [key for key in ("scale", "steps", "datasets") if before[key] != told[key]]:
+                raise SystemExit(f"{self.folder} holds a benchmark of another {wrong[0]}: choose another folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, told)
 
     def workspace_of(self, base: str) -> Workspace:
         """The workspace of a base's own."""

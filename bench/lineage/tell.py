@@ -1,6 +1,6 @@
 """The tables, pictures and page of the lineage benchmark.
 
-    python bench/lineage/tell.py --folder DIR --into docs/lineage [--scale full] [--dataset DATA]
+    python bench/lineage/tell.py --folder DIR --into docs/lineage
 
 Reads what run.py wrote; a row of every pair goes along as pairs.csv.gz.
 """
@@ -22,8 +22,9 @@ from danlu.core.files import write_atomic
 from danlu.report import words
 from danlu.report.words import Text, t
 from pictures import curves, heat, quantiles
-from plan import SCALES, items_of
+from plan import Scale, items_of
 from run import read_rows
+from shop import Shop
 from tables import (
     EXACT,
     Halves,
@@ -83,11 +84,11 @@ def number(value: Any) -> str:
     return f"{value:.2g}" if abs(value) < 0.01 and value else f"{value:.3f}".rstrip("0").rstrip(".")
 
 
-def tables_of(pairs: Rows, scores: Rows, scale: str) -> dict[str, Table]:
+def tables_of(pairs: Rows, scores: Rows, scale: Scale) -> dict[str, Table]:
     """Every table by the name of its file."""
-    items = {item.name: item for item in items_of(SCALES[scale])}
+    items = {item.name: item for item in items_of(scale)}
     siblings = [item.name for item in items.values() if item.group == "sibling"]
-    halves = Halves.of(SCALES[scale].references, siblings)
+    halves = Halves.of(scale.references, siblings)
     most = thresholds(scores, items, halves)
     return {
         "validity": validity(pairs),
@@ -159,18 +160,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--into", type=Path, required=True)
-    parser.add_argument("--scale", choices=sorted(SCALES), default="full")
     given = parser.parse_args()
     pairs, scores = (read_rows(given.folder / "results" / f"{name}.csv") for name in ("pairs", "scores"))
     if not pairs:
         raise SystemExit(f"{given.folder} has no results yet: run run.py first")
-    tables = tables_of(pairs, scores, given.scale)
+    shop = Shop.opened(given.folder)
+    tables = tables_of(pairs, scores, shop.scale)
     given.into.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         write_csv(given.into / f"{name}.csv", table)
     write_csv(given.into / "pairs.csv.gz", pairs)
     write_csv(given.into / "scores.csv.gz", scores)
-    page = page_of(tables, pairs, len(items_of(SCALES[given.scale])))
+    page = page_of(tables, pairs, len(shop.items))
     write_atomic(given.into / "index.html", page.encode())
     for name in ("convictions", "validity", "figures"):
         for row in tables[name]:

@@ -72,13 +72,11 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 @pytest.mark.timeout(600)
 def test_the_smallest_benchmark(tmp_path: Path, lineage_data: Path) -> None:
-    place = ("--folder", tmp_path, "--scale", "small")
-    made = bench("build", *place, "--workers", 1, "--dataset", lineage_data)
-    assert f"{N_MODELS} models are there" in made
-    assert f"{N_MODELS} of {N_MODELS} models are there" in bench(
-        "build", *place, "--workers", 1, "--dataset", lineage_data
-    )
-    bench("run", *place, "--workers", 1, "--dataset", lineage_data, "--others", 1, "--no-scores")
+    place = ("--folder", tmp_path)
+    building = (*place, "--scale", "small", "--workers", 1, "--dataset", lineage_data)
+    assert f"{N_MODELS} models are there" in bench("build", *building)
+    assert f"{N_MODELS} of {N_MODELS} models are there" in bench("build", *building)
+    bench("run", *place, "--workers", 1, "--others", 1, "--no-scores")
     rows = rows_of(tmp_path / "results" / "pairs.csv")
 
     kin = {row["suspect"].partition(".")[2]: row for row in rows if row["relation"] == "kin"}
@@ -93,7 +91,7 @@ def test_the_smallest_benchmark(tmp_path: Path, lineage_data: Path) -> None:
     assert len(others) == 3 + N_KIN
     assert [row for row in others if row["verdict"] in ("PROVEN", "STRONG")] == []
 
-    bench("tell", "--folder", tmp_path, "--into", tmp_path / "docs", "--scale", "small")
+    bench("tell", *place, "--into", tmp_path / "docs")
     figures = {row["what"]: row for row in rows_of(tmp_path / "docs" / "figures.csv")}
     assert figures["kin found"]["k"] == str(N_KIN)
     assert figures["wrong direction shown by the seed"]["k"] == "0"
