@@ -52,7 +52,7 @@ SCALES = {
         batch_tokens=4096,
         n_siblings=19,
         references=("s00", "s01", "s02", "s03"),
-        n_asked=4096,
+        n_asked=2048,
     ),
     "small": Scale(
         sizes={"d_model": 64, "n_layers": 3, "n_heads": 4, "d_ff": 96},
