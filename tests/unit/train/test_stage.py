@@ -237,11 +237,11 @@ def test_tokens_in_like_company_get_like_vectors():
 
 def test_token_vectors_are_the_same_however_many_threads_there_are():
     draw = np.random.default_rng(0)
-    tokens = Tokens.of([(draw.zipf(1.3, 30) % 2000).tolist() for _ in range(1000)])
+    tokens = Tokens.of([(draw.zipf(1.3, 40) % 3000).tolist() for _ in range(3000)])  # of fewer, all come out alike
     found = []
     for n in (1, 2, 3):
         with threadpool_limits(n, user_api="blas"):
-            found.append(cooccurrence.cooccurrence_vectors(tokens, 2000, 64, std=0.05, seed=1))
+            found.append(cooccurrence.cooccurrence_vectors(tokens, 3000, 96, std=0.05, seed=1))
     np.testing.assert_array_equal(found[1], found[0])
     np.testing.assert_array_equal(found[2], found[0])
 
