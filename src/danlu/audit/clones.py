@@ -59,7 +59,7 @@ def count_clones(
     compared = np.unique(np.linspace(0, len(layer_map) - 1, _MOST_BLOCKS).round().astype(int))
     for block in compared.tolist():
         origin = layer_map[block]
-        n_ours = reference.shape(_down(of_reference[origin].layer, of_reference[origin].owner))[1]
+        n_ours = reference.shape(of_reference[origin].down)[1]
         rows = torch.from_numpy(drawn_units(n_ours)[:_MOST_UNITS])
         ours = read_units(reference, "feed-forward", origin, rows).first(2)
         likeness = _likeness(suspect, block, ours, rotation)
@@ -87,16 +87,12 @@ def matched(likeness: torch.Tensor, places: torch.Tensor) -> tuple[list[tuple[in
 def _likeness(suspect: Parameters, block: int, ours: Units, rotation: torch.Tensor | None) -> torch.Tensor:
     """Cosines of the reference's units to all of the suspect's, of which only some are in memory at a time."""
     at = blocks_of(suspect, "feed-forward")[block]
-    rows = torch.split(torch.arange(suspect.shape(_down(at.layer, at.owner))[1]), _AT_ONCE)
+    rows = torch.split(torch.arange(suspect.shape(at.down)[1]), _AT_ONCE)
     found = []
     for some in rows:
         theirs = read_units(suspect, "feed-forward", block, some).first(2).turned(rotation)
         found.append(torch.einsum("nkd,mkd->knm", ours.vectors[0], theirs.vectors[0]))
     return torch.cat(found, dim=2)
-
-
-def _down(layer: int, owner: str) -> str:
-    return f"blocks.{layer}.feedforward.{owner}down.weight"
 
 
 def _orders(likeness: torch.Tensor) -> list[tuple[int, int]]:

@@ -105,6 +105,13 @@ class OrderTest:
     origins: tuple[str, ...] = ()
     kept: bool = True
 
+    @property
+    def layers(self) -> dict[int, int]:
+        """For every layer of the suspect that of the reference that it, or the first of its experts, belongs to."""
+        pairs = zip(self.blocks, self.origins, strict=True)
+        numbers = [(int(block.split()[0]), int(origin.split()[0])) for block, origin in pairs]
+        return dict(reversed(numbers or list(enumerate(self.layer_map))))
+
 
 @dataclass(frozen=True)
 class _Choice:

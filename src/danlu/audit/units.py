@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import groupby, islice
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -119,6 +120,11 @@ class Block(NamedTuple):
         """As in ``3``, ``3 expert 7`` or ``3 shared``."""
         return f"{self.layer} {self.owner.replace('experts', 'expert').replace('.', ' ')}".strip()
 
+    @property
+    def down(self) -> str:
+        """The parameter by which a feed-forward part writes."""
+        return f"blocks.{self.layer}.feedforward.{self.owner}down.weight"
+
 
 @dataclass(frozen=True)
 class Units:
@@ -181,11 +187,7 @@ class DrawnUnits:
 
     def blocks(self, component: Component) -> list[Block]:
         """The blocks that are looked at."""
-        blocks = blocks_of(self.model, component)
-        layers = {block.layer for block in blocks}
-        most = max(1, _MOST_BLOCKS // max(1, len(layers)))
-        by_layer = {layer: [block for block in blocks if block.layer == layer] for layer in sorted(layers)}
-        return [block for of_layer in by_layer.values() for block in of_layer[:most]]
+        return blocks_of(self.model, component)
 
     def units(self, component: Component) -> list[Units]:
         """Those of every block.
@@ -233,12 +235,15 @@ def drawn_units(n: int) -> np.ndarray:
 
 
 def blocks_of(model: Parameters, component: Component) -> list[Block]:
-    """The blocks of a model that have units of a kind, layer by layer."""
+    """The blocks of a model that have units of a kind, by layer; of very many, the first experts of every layer."""
     pattern = _FEED_FORWARD if component == "feed-forward" else _VALUES
     found = [Block(int(match[1]), match[2]) for name in model.names if (match := pattern.fullmatch(name))]
     if component == "values" and model.traits.d_value is None:
         return []
-    return sorted(found, key=lambda block: (block.layer, len(block.owner), block.owner))
+    found.sort(key=lambda block: (block.layer, len(block.owner), block.owner))
+    most = max(1, _MOST_BLOCKS // max(1, len({block.layer for block in found})))
+    by_layer = groupby(found, key=lambda block: block.layer)
+    return [block for _, of_layer in by_layer for block in islice(of_layer, most)]
 
 
 def read_units(model: Parameters, component: Component, block: int, rows: torch.Tensor | None = None) -> Units:
@@ -265,7 +270,7 @@ def read_units(model: Parameters, component: Component, block: int, rows: torch.
 def _sizes(model: Parameters, component: Component, block: Block) -> tuple[int, int]:
     """Strata of a block, and units of each."""
     if component == "feed-forward":
-        return 1, model.shape(f"blocks.{block.layer}.feedforward.{block.owner}down.weight")[1]
+        return 1, model.shape(block.down)[1]
     n, width = model.shape(f"blocks.{block.layer}.attention.v.weight")[0], model.traits.d_value or 1
     if n % width:
         raise CorruptError(f"{n} channels of values are no heads of {width}", where=model.where)

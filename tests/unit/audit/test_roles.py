@@ -11,8 +11,10 @@ import transformers
 from torch.nn import functional as F
 
 from danlu.audit.checkpoint import Checkpoint
+from danlu.audit.examine import Question, examine
 from danlu.audit.unit_order import OrderTest, order_test
 from danlu.audit.units import blocks_of, read_units
+from danlu.core.progress import Silent
 from danlu.model.weights import save_tensors
 
 D, N, H = 32, 48, 4
@@ -86,9 +88,9 @@ MAKES: dict[str, tuple[str, dict[str, object]]] = {
 
 
 def written(folder: Path, make: str) -> tuple[Path, Tensors]:
-    """A small random checkpoint, and its tensors as the module has them."""
+    """A small random checkpoint, and its tensors as the module has them; every make has a seed of its own."""
     name, values = MAKES[make]
-    torch.manual_seed(0)
+    torch.manual_seed(sorted(MAKES).index(make))
     config = getattr(transformers, f"{name}Config")(**values)
     model = getattr(transformers, f"{name}ForCausalLM")(config)
     with torch.no_grad():
@@ -246,6 +248,9 @@ def test_a_dense_model_is_found_in_the_experts_made_of_it(tmp_path: Path) -> Non
         other = order_test(suspect, reference, "values")
         assert isinstance(other, OrderTest), other
         assert other.p > 0.001, "attention is another model's"
+    found = examine(Question(suspect=experts, reference=dense), Silent())
+    assert found.verdict == "PROVEN"
+    assert "depth changed" not in found.types
 
 
 def test_parts_of_a_reference_that_are_guessed_are_not_tested(tmp_path: Path) -> None:
