@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from danlu.audit.content import file_digests
 from danlu.audit.record.check import (
     Item,
     Mark,
@@ -26,7 +27,7 @@ from danlu.audit.record.statement import Stated
 from danlu.core.artifact import RECORD, Artifact
 from danlu.core.config import read_overrides, resolve
 from danlu.core.errors import CorruptError, DanluError, UsageError
-from danlu.core.files import sha256_file
+from danlu.core.files import digest_of, sha256_file
 from danlu.core.progress import Progress
 from danlu.core.workspace import Workspace
 from danlu.data.samples import find_sample, is_fetched
@@ -365,6 +366,9 @@ def _tested(workspace: Workspace, tested: Artifact, stated: Stated) -> Iterator[
         "findings", "wrong" if wrong else "verified", listed(wrong) or f"{told}: as in {file}, not computed anew"
     )
     for role, digest in tested.manifest["parents"].items():
+        if tested.kind == "audit":
+            yield _audited(workspace, role, digest, facts.get(role))
+            continue
         try:
             found = at_hand(workspace, digest)
             wrong = [] if found is None else found.differences()
@@ -372,3 +376,12 @@ def _tested(workspace: Workspace, tested: Artifact, stated: Stated) -> Iterator[
             found, wrong = None, [error.what]
         mark: Mark = "wrong" if wrong else "missing" if found is None else "verified"
         yield Item(role, mark, f"{digest[:12]}: {listed(wrong) or ('hashed again' if found else 'not here')}")
+
+
+def _audited(workspace: Workspace, role: str, digest: str, told: Any) -> Item:
+    """A model that took part in an audit, which knows it by the digest of all its files."""
+    name = Path(str(told.get("folder"))).name if isinstance(told, dict) else ""
+    for path in (workspace.artifacts / kind / name for kind in MADE if name):
+        if path.is_dir() and digest_of(file_digests(path)) == digest:
+            return Item(role, "verified", f"{name}: hashed again")
+    return Item(role, "missing", f"{name or 'a model'} whose files have the digest {digest[:12]} is not here")

@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 
 from danlu.audit.checkpoint import Checkpoint
+from danlu.core.artifact import RECORD
 from danlu.core.files import sha256_file
 
-__all__ = ["Content", "compare_content", "file_digests", "root_of", "tensor_digests"]
+__all__ = ["Content", "compare_content", "file_digests", "root_of", "rounded", "tensor_digests"]
 
 _COARSE = {"F64": 0, "F32": 1, "F16": 2, "BF16": 3}
 _KINDS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -26,14 +27,16 @@ class Content:
         share: Of the suspect's numbers, those in tensors that the reference has too; tensors that hold one number over
             and over left out.
         rounded_share: The same after both were rounded to the coarser of their precisions.
-        shared: Parameters of the suspect that the reference has too, after rounding.
+        origins: Parameters of the suspect that the reference has too, after rounding, and what they are called there.
+        precision: What was rounded to.
         root: Digest of all tensors of the suspect, that does not depend on their names or files,
         reference_root: and of the reference.
     """
 
     share: float
     rounded_share: float
-    shared: tuple[str, ...]
+    origins: dict[str, str]
+    precision: str
     root: str
     reference_root: str
 
@@ -42,40 +45,45 @@ def compare_content(suspect: Checkpoint, reference: Checkpoint) -> Content:
     """Look for the suspect's tensors among those of the reference; each is read once for each precision."""
     coarser = max(suspect.kind, reference.kind, key=lambda kind: _COARSE.get(kind, 0))
     exact = [tensor_digests(each, None) for each in (suspect, reference)]
-    rounded = [
+    rounded_digests = [
         digests if {tensor.kind for tensor in each.stored} == {coarser} else tensor_digests(each, coarser)
         for each, digests in zip((suspect, reference), exact, strict=True)
     ]
-    sizes = {name: math.prod(suspect.shape(name)) for name in suspect.names}
-
-    def share(digests: list[dict[str, str | None]]) -> tuple[float, tuple[str, ...]]:
-        theirs, ours = digests
-        known = set(ours.values())
-        counted = {name: digest for name, digest in theirs.items() if digest is not None}
-        shared = tuple(name for name, digest in counted.items() if digest in known)
-        return sum(sizes[name] for name in shared) / max(1, sum(sizes[name] for name in counted)), shared
-
-    rounded_share, shared = share(rounded)
+    rounded_share, origins = _shared(suspect, *rounded_digests)
     return Content(
-        share=share(exact)[0],
+        share=_shared(suspect, *exact)[0],
         rounded_share=rounded_share,
-        shared=shared,
+        origins=origins,
+        precision=coarser,
         root=root_of(exact[0]),
         reference_root=root_of(exact[1]),
     )
+
+
+def rounded(tensor: torch.Tensor, precision: str | None) -> torch.Tensor:
+    """Float32 numbers rounded to a precision of safetensors; to none that has other numbers than those."""
+    return tensor.to(_KINDS[precision]).float() if precision in _KINDS else tensor
 
 
 def tensor_digests(checkpoint: Checkpoint, kind: str | None) -> dict[str, str | None]:
     """SHA-256 of every parameter's shape and float32 numbers, rounded to a precision before; None: all one number."""
     found: dict[str, str | None] = {}
     for name in checkpoint.names:
-        tensor = checkpoint.read(name)
-        if kind in _KINDS:
-            tensor = tensor.to(_KINDS[kind]).float()
+        tensor = rounded(checkpoint.read(name), kind)
         constant = tensor.numel() == 0 or bool((tensor == tensor.flatten()[0]).all())
         head = ",".join(map(str, tensor.shape)).encode() + b";"
         found[name] = None if constant else hashlib.sha256(head + tensor.contiguous().numpy().tobytes()).hexdigest()
     return found
+
+
+def _shared(
+    suspect: Checkpoint, theirs: dict[str, str | None], ours: dict[str, str | None]
+) -> tuple[float, dict[str, str]]:
+    """What share of the suspect's numbers the reference has too, and under which names."""
+    known = {digest: name for name, digest in reversed(ours.items()) if digest is not None}
+    sizes = {name: math.prod(suspect.shape(name)) for name, digest in theirs.items() if digest is not None}
+    shared = {name: known[digest] for name, digest in theirs.items() if digest is not None and digest in known}
+    return sum(sizes[name] for name in shared) / max(1, sum(sizes.values())), shared
 
 
 def root_of(digests: dict[str, str | None]) -> str:
@@ -85,7 +93,7 @@ def root_of(digests: dict[str, str | None]) -> str:
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of a model's folder by its path there, hidden files left out."""
+    """SHA-256 of every file of a model's folder by its path there; hidden files and its record are left out."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    names = {path.relative_to(folder): path for path in files}
-    return {str(name): sha256_file(path) for name, path in names.items() if not str(name).startswith(".")}
+    names = {path.relative_to(folder).as_posix(): path for path in files}
+    return {name: sha256_file(path) for name, path in names.items() if not name.startswith((".", f"{RECORD}/"))}

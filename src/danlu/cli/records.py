@@ -28,7 +28,7 @@ def verified(found: Verification) -> Answer:
     """What came of checking a record, item by item."""
     table = make_table("item", "", "found")
     for item in found.items:
-        table.add_row(Text(item.name), Text(item.mark, _STYLES[item.mark]), Text(item.found))
+        table.add_row(_plain(item.name), Text(item.mark, _STYLES[item.mark]), _plain(item.found))
     counts: Counter[str] = Counter(item.mark for item in found.items)
     told = ", ".join(f"{counts[mark]} {mark}" for mark in _STYLES if counts[mark])
     facts = {
@@ -40,3 +40,8 @@ def verified(found: Verification) -> Answer:
     }
     text = Text(f"\n{told}\n{_SENTENCES[found.exit_code]}")
     return Answer(facts, Group(table, text), found.exit_code)
+
+
+def _plain(said: str) -> Text:
+    """What a statement says, which may come from anybody: nothing in it may move the cursor of a terminal."""
+    return Text("".join(letter if letter.isprintable() else "\ufffd" for letter in said))
