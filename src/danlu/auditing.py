@@ -30,12 +30,14 @@ from danlu.model.base import Model, Signature
 from danlu.model.families import FAMILIES
 from danlu.model.module import build_module
 from danlu.report.stage import write_audit
+from danlu.train.optimizer import OptimizerConfig, learning_rate
 from danlu.train.order import reopened_order
 
 __all__ = ["audit"]
 
 _NO_WEIGHTS = "the weights of one of the two are not at hand"
 _NO_RUN = "the seeds of the reference's run are not at hand"
+_NO_DATA = "the reference's data are not at hand, and no prompts were given"
 _NOT_SENT = "texts of the reference's data are not sent to another machine unless you say so"
 
 
@@ -121,19 +123,22 @@ def _observed(
     if silent and config.prompts is None:
         advice = "give prompts=FILE to ask something else, or allow it: send_texts=true"
         raise UsageError(_NOT_SENT, where=away[0].address, advice=advice)
-    cast = _cast(pair, groups)
+    model = _artifact(pair[1].folder)
+    dataset = None if model is None else _dataset(workspace, model)
+    cast = _NO_DATA if dataset is None and config.prompts is None else _cast(pair, groups)
     if isinstance(cast, str):
         return Behaviour(data_order=cast, siblings=cast, agreement=cast, calibrated={}), []
-    model = _artifact(pair[1].folder)
     task = cast.reference.task
-    seen = silent or (_NO_RUN if model is None else _seen(workspace, model, task))
+    seen = silent or (_NO_RUN if model is None or dataset is None else _seen(workspace, model, dataset, task))
     if config.prompts is not None:
-        questions: Questions | str = questions_in(config.prompts, config.texts)
+        questions = questions_in(config.prompts, config.texts)
     else:
-        questions = _held_out(workspace, model, task, config.texts)
+        assert dataset is not None
+        questions = _held_out(dataset, task, config.texts)
     if away:
-        n = 0 if isinstance(questions, str) else len(questions.asked)
-        progress.note(f"{n:,} questions go to {', '.join(sorted({party.address for party in away}))}")
+        texts = "" if isinstance(seen, str) else " and training texts"
+        where = ", ".join(sorted({party.address for party in away}))
+        progress.note(f"{len(questions.asked):,} questions{texts} go to {where}")
     return observe(cast, seen, questions, config.texts, config.alpha, progress)
 
 
@@ -177,10 +182,8 @@ def _dataset(workspace: Workspace, model: Artifact) -> Artifact | None:
     return workspace.with_digest(digest)
 
 
-def _seen(workspace: Workspace, model: Artifact, task: str) -> Seen | str:
+def _seen(workspace: Workspace, model: Artifact, dataset: Artifact, task: str) -> Seen | str:
     """What the reference's run saw, or why that is not known."""
-    if (dataset := _dataset(workspace, model)) is None:
-        return _NO_RUN
     if isinstance(order := reopened_order(workspace, model), str):
         return order
     names = task == "text-classification"
@@ -189,19 +192,19 @@ def _seen(workspace: Workspace, model: Artifact, task: str) -> Seen | str:
     packed = bool(train.get("pack"))
     # Where a packed epoch that max_steps cut short ends depends on its order: it would not be exact.
     whole = order.epochs[:-1] if packed and train.get("max_steps") is not None else order.epochs
+    schedule = OptimizerConfig(**{name: each for name, each in train.items() if name in OptimizerConfig.model_fields})
+    n_steps = len(order.batches)
     return Seen(
         epochs=whole,
+        rates=[learning_rate(step, n_steps, schedule) for step in range(sum(map(len, whole)))],
         moved="records" if packed else "batches",
         texts=table.column("text").to_pylist(),
         labels=table.column("label").to_pylist() if names else None,
     )
 
 
-def _held_out(workspace: Workspace, model: Artifact | None, task: str, n: int) -> Questions | str:
-    """Texts of the reference's data that it was not trained on, or why there are none."""
-    dataset = None if model is None else _dataset(workspace, model)
-    if dataset is None:
-        return "the reference's data are not at hand, and no prompts were given"
+def _held_out(dataset: Artifact, task: str, n: int) -> Questions:
+    """Texts of the reference's data that it was not trained on."""
     if task == "text-classification":
         found: dict[str, str] = {}
         for split in ("valid", "test"):

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from danlu.audit.data_order import DataOrderTest, Moved, data_order_test, excess_losses
-from danlu.audit.siblings import SiblingTest, own_mistakes, rank_test
+from danlu.audit.siblings import SiblingTest, own_answers, own_mistakes, rank_test
 from danlu.audit.speaker import Speaker
 from danlu.audit.verdict import Calibrated, holm
 from danlu.core.progress import Progress
@@ -81,12 +81,14 @@ class Seen:
 
     Attributes:
         epochs: The numbers of the records in each batch of each epoch, in the planned order.
+        rates: The planned learning rate of every step of these epochs.
         moved: What the seed put into a random order.
         texts: Every training text.
         labels: Their labels, where classes are named.
     """
 
     epochs: Sequence[Sequence[npt.NDArray[np.integer]]]
+    rates: Sequence[float]
     moved: Moved
     texts: Sequence[str]
     labels: Sequence[str] | None = None
@@ -211,12 +213,12 @@ def observe(
     agreement = _agreement(suspect, codes[1], controls, _wrong(said["reference"], questions.truths, cast))
     calibrated = {}
     if isinstance(sibling, SiblingTest):
-        calibrated[SIBLINGS] = calibrate(sibling.value, sibling.siblings, alpha)
+        calibrated[SIBLINGS] = calibrate(sibling.value, sibling.siblings, int(own_answers(family).sum(1).min()), alpha)
     if isinstance(agreement, Agreement):
-        among = calibrate(agreement.value, agreement.controls, alpha)
+        counted = agreement.n if agreement.n_mistakes is None else agreement.n_mistakes
         # Where one control is not beaten, it is beyond none.
-        beaten = agreement.p <= alpha
-        calibrated[AGREEMENT] = among if beaten else replace(among, value=min(among.value, *among.controls))
+        value = agreement.value if agreement.p <= alpha else min(agreement.value, *agreement.controls)
+        calibrated[AGREEMENT] = calibrate(value, agreement.controls, counted, alpha)
     for number, (asked, truth) in enumerate(zip(questions.asked, questions.truths, strict=True)):
         answers = {name: answered[number] for name, answered in said.items()}
         rows.append({"question": asked, "truth": truth, "answers": answers})
@@ -231,15 +233,30 @@ def observe(
     ), rows
 
 
-def calibrate(value: float, controls: Sequence[float], alpha: float) -> Calibrated:
+def calibrate(value: float, controls: Sequence[float], n: int, alpha: float) -> Calibrated:
     """A suspect among controls; the fewer they are, the farther it must be beyond them.
 
     A spread that is estimated from few controls may come out small by chance: as many of them are asked for as one more
-    control would exceed with probability alpha, were they normal, and counted from the largest, not from the mean.
+    control would exceed with probability alpha, were they normal, and counted from the largest, not from the mean. Nor
+    is it taken to be smaller than what shares of so few questions vary by.
+
+    Args:
+        value: The suspect's share,
+        controls: and those of the controls.
+        n: Questions that a share is of.
+        alpha: How often one more control may be taken for far beyond them.
+
+    Returns:
+        All of it; the value no larger than the largest control's where it is not far beyond them.
     """
-    n = len(controls)
-    spreads = float(stats.t.isf(alpha, n - 1)) * math.sqrt(1 + 1 / n) if n > 1 else 0.0  # one is never enough
-    return Calibrated(value=value, controls=tuple(controls), n_spreads=max(_FEWEST_SPREADS, spreads))
+    k = len(controls)
+    spreads = float(stats.t.isf(alpha, k - 1)) * math.sqrt(1 + 1 / k) if k > 1 else math.inf
+    spreads = max(_FEWEST_SPREADS, spreads)
+    share = (max(controls) * n + 1) / (n + 2)
+    spread = max(float(np.std(controls, ddof=1)) if k > 1 else 0.0, math.sqrt(share * (1 - share) / max(1, n)))
+    is_far = value > max(controls) + spreads * spread
+    kept = value if is_far else min(value, max(controls))
+    return Calibrated(value=kept, controls=tuple(controls), n_spreads=min(spreads, 1e6))
 
 
 def taught(
@@ -293,6 +310,7 @@ def _data_order(
     found = data_order_test(
         seen.epochs,
         excess,
+        seen.rates,
         seen.moved,
         subtracted=(name, len(others)),
         heard=lambda done, total: progress.update(done, total, "epochs"),

@@ -12,12 +12,13 @@ packs (:func:`danlu.data.batches.packed`) draws the order of the *texts* and cut
 places alone. Epochs are drawn one by one, independently. A suspect that is independent of the seed is independent of
 all these orders, and so are losses that are subtracted, if the models that they come from are.
 
-What is compared, in each epoch: the rank correlation of a batch's place with the excess loss of its texts, as a number
-of standard deviations z, positive where late ones are remembered best. Epochs are added with weights that halve with
-every epoch that lies further back. Which epoch was the last to leave a trace depends on the run (it may have stopped
-early, or kept weights of an epoch before) and so on the very order that is tested: whoever looked it up in the run's
-record would have no exact test. So every epoch of the *plan* is taken for the last in turn, and the test's value is the
-largest of these sums; random orders are scored by the largest, too.
+What is compared is the rank of a batch's excess loss with the trace that its step should have left. A step leaves a
+trace as large as its learning rate, which the later steps wear off, by their learning rates again: late texts are
+remembered best while the rate is high, and worst at the end of a schedule that goes to zero. The learning rates are
+those of the plan. How fast a trace wears off, and which epoch was the last to leave one (a run may stop early, or keep
+weights of an epoch before), depends on the run and so on the very order that is tested: whoever looked it up in the
+run's record would have no exact test. So several speeds and ends at epochs of the *plan* are tried, the test's value is
+the largest of all sums, each in its own standard deviations, and random orders are scored by the largest, too.
 
 An epoch cut short by ``max_steps`` is a random part of its batches in random order, still exact; of single texts it is
 not, for where a packed epoch ends depends on the lengths of the texts in their order, so that it is left out.
@@ -39,8 +40,10 @@ Floats = npt.NDArray[np.float64]
 Moved = Literal["batches", "records"]
 """What the seed put into a random order: whole batches, or every record by itself."""
 
-_FADES = 0.5
-"""What the epoch before counts, where the last counts 1."""
+_WORN = (0.1, 0.5, 2.0)
+"""Share of all the run's learning rates, added up, after which a trace is worn off to 1/e."""
+_MOST_ENDS = 8
+"""Epochs that are tried as the last one."""
 _AT_ONCE = 2**22
 """Numbers of random orders that are held at a time."""
 
@@ -52,9 +55,9 @@ class DataOrderTest:
     Attributes:
         p: Share of random orders, the run's own among them, with a sum as large: exact.
         p_normal: What the normal distribution says, times the number of sums tried; not exact.
-        z: The largest sum, in standard deviations of one sum; negative where the early ones are remembered best.
-        rho: Spearman's rank correlation of place and excess loss in each epoch; negative where late ones are
-            remembered best.
+        z: The largest sum, in its standard deviations; negative where texts are remembered the wrong way round.
+        rho: Correlation of expected trace and rank of excess loss in each epoch up to ``last``; negative where what
+            should be remembered best is.
         last: The epoch up to which the largest sum goes, counted from 1.
         n: Texts whose losses were used.
         n_placed: Batches, or texts, that changed places, over all epochs.
@@ -98,17 +101,19 @@ def excess_losses(losses: Floats, lengths: npt.NDArray[np.integer], others: Floa
 def data_order_test(
     epochs: Sequence[Sequence[npt.NDArray[np.integer]]],
     excess: Floats,
+    rates: Sequence[float] | None = None,
     moved: Moved = "batches",
     n_orders: int = 9999,
     subtracted: tuple[str, int] = ("nothing", 0),
     heard: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> DataOrderTest | str:
-    """Test whether a suspect remembers best what was seen last.
+    """Test whether a suspect remembers best what should have left most.
 
     Args:
         epochs: The numbers of the records in each batch of each epoch of the plan, in the run's order.
         excess: float [records]; the suspect's excess loss on each, NaN where it was not asked. Which are asked may not
             depend on the order.
+        rates: The planned learning rate of every step of these epochs; None: all the same.
         moved: What is in a random order.
         n_orders: Random orders that the count rests on.
         subtracted: What was taken off the losses, and of how many models.
@@ -117,32 +122,38 @@ def data_order_test(
     Returns:
         The test; or why it could not be made.
     """
-    pairs = []
-    for number, epoch in enumerate(epochs):
-        values = _values(epoch, excess, moved)
-        if len(values) >= 3 and values.std() > 0:
-            ranks = stats.rankdata(values)
-            pairs.append((number + 1, _standard(np.arange(len(values), dtype=np.float64)), _standard(ranks)))
-    if not pairs:
-        return "fewer than three batches of any epoch have texts that were asked"
+    lengths = [len(epoch) for epoch in epochs]
+    lasts, traces = _traces(np.ones(sum(lengths)) if rates is None else np.asarray(rates, np.float64), lengths)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
     draw = np.random.default_rng(0)
-    rho = [float(places @ ranks / len(places)) for _, places, ranks in pairs]
-    z = np.array([_in_spreads(each, len(places)) for each, (_, places, _) in zip(rho, pairs, strict=True)])
-    drawn = np.empty((len(pairs), n_orders))
-    for row, (_, places, ranks) in enumerate(pairs):
-        drawn[row] = _in_spreads(_drawn(places, ranks, draw, n_orders), len(places))
-        heard(row + 1, len(pairs))
-    sums, sums_drawn = _faded(z[:, None])[:, 0], _faded(drawn)
-    best = int(sums.argmax())
-    asked = np.unique(np.concatenate([np.concatenate(list(epoch)) for epoch in epochs if len(epoch)]))
+    sums, squares, drawn = np.zeros(len(lasts)), np.zeros(len(lasts)), np.zeros((n_orders, len(lasts)))
+    rho = np.zeros((len(epochs), len(lasts)))
+    n_placed = 0
+    for number, epoch in enumerate(epochs):
+        values, steps = _values(epoch, excess, moved)
+        if len(values) >= 3 and values.std() > 0:
+            ranks, left = _standard(stats.rankdata(values)), traces[starts[number] + steps]
+            left = left - left.mean(0)
+            spreads = left.std(0)
+            sums -= ranks @ left
+            squares += len(ranks) ** 2 * spreads**2 / (len(ranks) - 1)
+            rho[number] = ranks @ left / len(ranks) / np.where(spreads > 0, spreads, 1.0)
+            _add_drawn(drawn, ranks, left, draw)
+            n_placed += len(values)
+        heard(number + 1, len(epochs))
+    tried = squares > 0
+    if not tried.any():
+        return "fewer than three batches of any epoch have texts that were asked"
+    z, lasts, rho = sums[tried] / np.sqrt(squares[tried]), lasts[tried], rho[:, tried]
+    best = int(z.argmax())
     return DataOrderTest(
-        p=(1 + int((sums_drawn.max(0) >= sums[best]).sum())) / (n_orders + 1),
-        p_normal=min(1.0, len(pairs) * float(stats.norm.sf(sums[best]))),
-        z=float(sums[best]),
-        rho=tuple(rho),
-        last=pairs[best][0],
-        n=int(np.isfinite(excess[asked]).sum()),
-        n_placed=sum(len(places) for _, places, _ in pairs),
+        p=(1 + int(((drawn[:, tried] / np.sqrt(squares[tried])).max(1) >= z[best]).sum())) / (n_orders + 1),
+        p_normal=min(1.0, len(z) * float(stats.norm.sf(z[best]))),
+        z=float(z[best]),
+        rho=tuple(rho[: lasts[best], best].tolist()),
+        last=int(lasts[best]),
+        n=int(np.isfinite(excess[np.unique(np.concatenate([rows for epoch in epochs for rows in epoch]))]).sum()),
+        n_placed=n_placed,
         moved=moved,
         n_orders=n_orders,
         subtracted=subtracted[0],
@@ -150,45 +161,51 @@ def data_order_test(
     )
 
 
-def _values(epoch: Sequence[npt.NDArray[np.integer]], excess: Floats, moved: Moved) -> Floats:
-    """The excess loss of everything that changes places, in the run's order; what was not asked is left out.
+def _traces(rates: Floats, lengths: Sequence[int]) -> tuple[npt.NDArray[np.int64], Floats]:
+    """What each step should leave, in every way that is tried.
+
+    Args:
+        rates: float [steps]; learning rates.
+        lengths: Steps of each epoch.
+
+    Returns:
+        int64 [ways]: the last epoch, counted from 1; float64 ``[steps, ways]``.
+    """
+    done, ends = np.cumsum(rates), np.cumsum(lengths)
+    tried = np.unique(np.ceil(np.linspace(0, len(lengths), min(len(lengths), _MOST_ENDS) + 1)[1:])).astype(np.int64)
+    lasts, columns = [], []
+    for last in tried[[bool(lengths[each - 1]) for each in tried]]:
+        for worn in _WORN:
+            end = ends[last - 1]
+            left = rates * np.exp((np.minimum(done, done[end - 1]) - done[end - 1]) / (worn * done[-1]))
+            columns.append(np.where(np.arange(len(rates)) < end, left, 0.0))
+            lasts.append(last)
+    return np.array(lasts, np.int64), np.stack(columns, axis=1)
+
+
+def _values(
+    epoch: Sequence[npt.NDArray[np.integer]], excess: Floats, moved: Moved
+) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """The excess loss of everything that changes places, and its step in the epoch; what was not asked is left out.
 
     Of a batch it is the sum, not the mean: a batch of which few texts were asked is near 0, and weighs little.
     """
     if moved == "records":
-        values: Floats = excess[np.concatenate(list(epoch))] if len(epoch) else np.empty(0)
-        return values[np.isfinite(values)]
+        values = excess[np.concatenate(list(epoch))] if len(epoch) else np.empty(0)
+        steps = np.repeat(np.arange(len(epoch)), [len(rows) for rows in epoch])
+        return values[np.isfinite(values)], steps[np.isfinite(values)]
     found = [excess[np.unique(rows)] for rows in epoch]  # two windows of a text are one text
-    asked = [each[np.isfinite(each)] for each in found]
-    return np.array([each.sum() for each in asked if len(each)])
+    sums = np.array([np.nansum(each) if np.isfinite(each).any() else np.nan for each in found])
+    return sums[np.isfinite(sums)], np.flatnonzero(np.isfinite(sums))
 
 
-def _in_spreads(rho: Floats | float, n: int) -> Floats:
-    """Rank correlations in standard deviations over all orders; positive where late ones are remembered best."""
-    return np.asarray(-np.asarray(rho) * np.sqrt(n - 1))
-
-
-def _drawn(places: Floats, ranks: Floats, draw: np.random.Generator, n_orders: int) -> Floats:
-    """The rank correlation of random orders, ``[n_orders]``."""
-    n = len(places)
-    found = np.empty(n_orders)
-    at_once = max(1, _AT_ONCE // n)
-    for start in range(0, n_orders, at_once):
-        count = min(at_once, n_orders - start)
-        found[start : start + count] = draw.permuted(np.tile(places, (count, 1)), axis=1) @ ranks / n
-    return found
-
-
-def _faded(z: Floats) -> Floats:
-    """``[epochs, k]``: for every epoch the sum up to it, of standard deviation 1, the last epoch counting most."""
-    sums = np.empty_like(z)
-    total, square = np.zeros(z.shape[1:]), 0.0
-    for row, each in enumerate(z):
-        total, square = _FADES * total + each, _FADES**2 * square + 1
-        sums[row] = total / np.sqrt(square)
-    return sums
+def _add_drawn(drawn: Floats, ranks: Floats, left: Floats, draw: np.random.Generator) -> None:
+    """Add the sums of random orders of an epoch, ``[n_orders, ways]``, in place."""
+    at_once = max(1, _AT_ONCE // len(ranks))
+    for start in range(0, len(drawn), at_once):
+        count = min(at_once, len(drawn) - start)
+        drawn[start : start + count] -= draw.permuted(np.tile(ranks, (count, 1)), axis=1) @ left
 
 
 def _standard(numbers: Floats) -> Floats:
-    centred: Floats = numbers - numbers.mean()
-    return np.asarray(centred / centred.std(), np.float64)
+    return np.asarray((numbers - numbers.mean()) / numbers.std(), np.float64)

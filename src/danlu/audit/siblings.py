@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SiblingTest", "own_mistakes", "rank_test"]
+__all__ = ["SiblingTest", "own_answers", "own_mistakes", "rank_test"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +55,15 @@ def own_mistakes(suspect: npt.NDArray[np.int64], family: npt.NDArray[np.int64]) 
         answers as that one does; 0 where there is no such question. No member of the family is treated otherwise than
         the others.
     """
-    most_n = _most_frequent(family)
-    odd = family != most_n
+    odd = own_answers(family)
     alike = odd & (family == suspect)
     shares: np.ndarray = alike.sum(1) / np.maximum(odd.sum(1), 1)
     return shares
+
+
+def own_answers(family: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Bool ``[S + 1, n]``: where one of a family answers otherwise than most of it."""
+    return np.asarray(family != _most_frequent(family))
 
 
 def _most_frequent(family: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

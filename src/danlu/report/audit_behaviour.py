@@ -17,19 +17,27 @@ BEHAVIOUR_TESTS = {
     "siblings by behaviour": t("rank among siblings, by answers", "按回答在同胞模型中的名次"),
     "agreement": t("agreement beside unrelated models", "与无关模型相比的一致程度"),
 }
-_NO_MODELS = t("no models known to be unrelated are at hand", "没有已知无关的模型")
+_REASONS = {
+    "the weights of one of the two are not at hand": "没有其中一方的权重",
+    "the reference's data are not at hand, and no prompts were given": "没有参照模型的数据，也没有给出提问",
+    "texts of the reference's data are not sent to another machine unless you say so": (
+        "未经许可，参照模型的数据不会发往其他机器"
+    ),
+    "no models known to be unrelated are at hand": "没有已知无关的模型",
+    "the seeds of its run are not here": "参照模型训练时的种子不在此处",
+    "the seeds that are here are not those that the run committed to": "此处的种子不是该次训练承诺过的种子",
+    "the order that seeds and dataset give is not the one that the run committed to": (
+        "由种子与数据得出的顺序不是该次训练承诺过的顺序"
+    ),
+    "it has no chain.jsonl: it was not trained in steps, or by an earlier danlu": (
+        "参照模型没有训练链记录（chain.jsonl）：它不是分步训练的，或由较早的 danlu 训练"
+    ),
+    "its classes are not those of the reference": "其类别与参照模型不同",
+    "the suspect finds some texts impossible": "被审模型认为某些文本不可能出现",
+    "fewer than three batches of any epoch have texts that were asked": "每一轮中含有所问文本的批次都不足三个",
+}
 BEHAVIOUR_REASONS = {
-    "the weights of one of the two are not at hand": t(
-        "the weights of one of the two are not at hand", "没有其中一方的权重"
-    ),
-    "the reference's data are not at hand, and no prompts were given": t(
-        "the reference’s data are not at hand, and no prompts were given", "没有参照模型的数据，也没有给出提问"
-    ),
-    "texts of the reference's data are not sent to another machine unless you say so": t(
-        "texts of the reference’s data are not sent to another machine unless you say so",
-        "未经许可，参照模型的数据不会发往其他机器",
-    ),
-    "no models known to be unrelated are at hand": _NO_MODELS,
+    **{english: t(english.replace("'", "’"), chinese) for english, chinese in _REASONS.items()},
     "the endpoint does not give the log-probabilities of a prompt (echo with logprobs)": t(
         "the endpoint does not give the log-probabilities of a prompt: there the order of data cannot be tested",
         "该接口不提供提示文本的对数概率，因此无法在其上检验数据的顺序",
@@ -56,7 +64,7 @@ def behaviour_facts(facts: Mapping[str, Any]) -> dict[str, Any] | None:
         notes.append(_of_siblings(siblings))
     if isinstance(agreement, dict):
         rows.append((t("same answers", "相同的回答"), agreement["value"], agreement["controls"]))
-        notes.append(_of_agreement(agreement, "agreement" in found["beyond"]))
+        notes.append(_of_agreement(agreement, "agreement" in found["beyond"], facts["alpha"]))
     return {
         "asked": _asked(found),
         "axis": axis_of_shares(rows) if rows else None,
@@ -124,7 +132,7 @@ def _of_siblings(test: Mapping[str, Any]) -> Text:
     )
 
 
-def _of_agreement(test: Mapping[str, Any], is_beyond: bool) -> Text:
+def _of_agreement(test: Mapping[str, Any], is_beyond: bool, alpha: float) -> Text:
     on_all = t(
         "of all {n} questions, for the right answers are not known",
         "在全部 {n} 个问题中（正确答案未知）",
@@ -135,16 +143,25 @@ def _of_agreement(test: Mapping[str, Any], is_beyond: bool) -> Text:
         "在参照模型答错的 {n} 个问题中（它答对的，别人也会答对）",
         n=integer(test["n_mistakes"]),
     )
-    beaten = t(
-        "Every one of these is beaten, on these questions and on all ({p}, McNemar’s exact test, Holm over all models)",
-        "无论在这些问题还是全部问题上，每一个都被超过（{p}，McNemar 精确检验，经 Holm 校正）",
-        p=Markup("p ≤ {}").format(_small(test["p"])),
-    )
-    not_beaten = t(
-        "Not every one of these is beaten by far (largest p {p}, McNemar’s exact test, Holm over all models)",
-        "并非每一个都被远远超过（最大 p 值 {p}，McNemar 精确检验，经 Holm 校正）",
+    method = t(
+        "p {p}, McNemar’s exact test, Holm over all models",
+        "p {p}，McNemar 精确检验，经 Holm 校正",
         p=_small(test["p"]),
     )
+    if is_beyond:
+        result = t(
+            "Every one of these is beaten by far, on these questions and on all ({method})",
+            "在这些问题与全部问题上都远远超过其中每一个（{method}）",
+            method=method,
+        )
+    elif test["p"] <= alpha:
+        result = t(
+            "Every one of these is beaten ({method}), but they are too few, or too unlike each other, to call it far",
+            "其中每一个都被超过（{method}），但它们太少或彼此差异太大，不能称为远远超过",
+            method=method,
+        )
+    else:
+        result = t("Not every one of these is beaten ({method})", "并非每一个都被超过（{method}）", method=method)
     return t(
         "<b>Same answers.</b> How often does a model answer as the reference does, {where}? Red: the suspect ({s}); "
         "blue: {m} models known to be unrelated, siblings among them. {result}. This test is calibrated by those "
@@ -155,7 +172,7 @@ def _of_agreement(test: Mapping[str, Any], is_beyond: bool) -> Text:
         where=on_all if test["n_mistakes"] is None else on_mistakes,
         s=percent(test["value"]),
         m=integer(len(test["controls"])),
-        result=beaten if is_beyond else not_beaten,
+        result=result,
     )
 
 
@@ -167,18 +184,20 @@ def _of_order(test: Mapping[str, Any]) -> Text:
         ),
         "nothing": t("nothing of other models, for none was at hand", "没有其他模型可用，故未扣除"),
     }
+    rho = min(test["rho"])
     return t(
-        "<b>Order of data.</b> The reference’s run drew the order of its texts from its own seed, and remembers what "
-        "came last a little better. The suspect’s losses on {n} of these texts were held against that order, epoch by "
-        "epoch; taken off was what goes with a text’s length, and {subtracted}. Rank correlation in epoch {last}, "
-        "where it shows most: {rho} (below 0: late ones are remembered best).",
-        "<b>数据的顺序。</b>参照模型的训练用自己的种子抽取文本顺序，对后出现的文本记得略好。"
-        "此处把被审模型在其中 {n} 条文本上的损失与该顺序逐轮对照；已扣除随文本长度变化的部分，以及{subtracted}。"
-        "最明显的第 {last} 轮的秩相关为 {rho}（低于 0 表示后出现的记得更好）。",
+        "<b>Order of data.</b> The reference’s run drew the order of its texts from its own seed, and remembers best "
+        "what it saw while its learning rate was high and little came after. The suspect’s losses on {n} of these "
+        "texts were held against that order; taken off was what goes with a text’s length, and {subtracted}. "
+        "Correlation of the trace that a step should leave and the loss, in epoch {k}, where it shows most: {rho} "
+        "(below 0: what should be remembered best is).",
+        "<b>数据的顺序。</b>参照模型的训练用自己的种子抽取文本顺序，对学习率较高且其后训练不多时所见的文本记得最好。"
+        "此处把被审模型在其中 {n} 条文本上的损失与该顺序对照；已扣除随文本长度变化的部分，以及{subtracted}。"
+        "每一步应留下的痕迹与损失的相关，在最明显的第 {k} 轮为 {rho}（低于 0 表示应记得更好的确实记得更好）。",
         n=integer(test["n"]),
         subtracted=subtracted[test["subtracted"]],
-        last=integer(test["last"]),
-        rho=decimal(test["rho"][min(test["last"], len(test["rho"])) - 1], 3),
+        k=integer(1 + test["rho"].index(rho)),
+        rho=decimal(rho, 3),
     )
 
 
@@ -189,8 +208,8 @@ def _small(p: float) -> Markup:
 def kept_files() -> Text:
     """Where what was asked and answered is."""
     return t(
-        "What was asked and answered is beside this page: {a}; of endpoints word for word: {r}.",
-        "提问与回答保存在本页旁：{a}；接口的原文：{r}。",
+        "What was asked and answered is beside this page: {a}; and word for word, where endpoints were asked: {r}.",
+        "提问与回答保存在本页旁：{a}；若询问了接口，其原文在：{r}。",
         a=code("answers.jsonl"),
         r=code("requests.jsonl"),
     )

@@ -95,12 +95,19 @@ def test_the_rank_among_siblings_is_uniform_for_the_innocent() -> None:
 def test_few_siblings_must_be_left_far_behind() -> None:
     """Two that happen to be near each other show no spread: their own would convict one innocent in ten."""
     draw = np.random.default_rng(3)
-    few = [calibrate(value, others, 1e-3).beyond for value, *others in draw.standard_normal((4_000, 3))]
-    more = [calibrate(value, others, 1e-3).beyond for value, *others in draw.standard_normal((4_000, 6))]
+    shares = 0.5 + 0.05 * draw.standard_normal((4000, 6))
+    few = [calibrate(value, others, 100_000, 1e-3).beyond for value, *others in shares[:, :3]]
+    more = [calibrate(value, others, 100_000, 1e-3).beyond for value, *others in shares]
     assert np.mean(few) < 2e-3
     assert np.mean(more) < 2e-3
-    assert calibrate(9.0, (0.1, 0.2, 0.3, 0.2, 0.1), 1e-3).beyond
-    assert not calibrate(9.0, (0.1,), 1e-3).beyond
+    assert calibrate(0.9, (0.1, 0.12, 0.11, 0.12, 0.1), 500, 1e-3).beyond
+    assert not calibrate(0.9, (0.1,), 500, 1e-3).beyond
+
+
+def test_siblings_that_are_all_the_same_show_no_spread_and_convict_nobody() -> None:
+    assert not calibrate(0.1, (0.0, 0.0), 40, 1e-3).beyond
+    assert not calibrate(0.1, (0.0, 0.0, 0.0, 0.0, 0.0), 40, 1e-3).beyond
+    assert calibrate(0.9, (0.0, 0.0, 0.0, 0.0, 0.0), 400, 1e-3).beyond
 
 
 def test_a_student_of_a_reference_without_siblings_beats_every_control() -> None:
@@ -200,7 +207,7 @@ def test_the_order_of_data_takes_off_what_siblings_lose() -> None:
         siblings=(Said((), nats={text: each + 0.5 * draw.standard_normal() for text, each in hard.items()}), Said(())),
         controls=(Said((), nats=hard),),
     )
-    order = Seen(epochs=epochs, moved="batches", texts=texts)
+    order = Seen(epochs=epochs, rates=[1.0] * len(epochs[0]), moved="batches", texts=texts)
     found, rows = observe(cast, order, "no questions", 400, 1e-3, Silent())
     assert isinstance(found.data_order, DataOrderTest)
     assert found.data_order.p == 1 / 10_000
