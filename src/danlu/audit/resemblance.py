@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from danlu.audit.alignment import TOKENS, procrustes, shared_rows
-from danlu.audit.units import COMPONENTS, Component, Parameters, Units, read_units
+from danlu.audit.alignment import from_tokens
+from danlu.audit.units import COMPONENTS, Component, DrawnUnits, Parameters, Units
 
 __all__ = ["Resemblance"]
 
@@ -14,6 +14,8 @@ _MOST_BLOCKS = 3
 """Blocks that are looked for."""
 _MOST_UNITS = 128
 """Units of each that are."""
+_MOST_SEARCHED = 2**16
+"""Units of a suspect's block that are searched; of a large model as many as memory should hold."""
 
 
 class Resemblance:
@@ -25,40 +27,39 @@ class Resemblance:
     Args:
         suspect: Whose units are searched; they are read once.
         like: A model with the sizes and the tokenizer of those that will be looked for.
-        by_tokens: Whether token vectors are worth comparing.
 
     Attributes:
-        bases: In which bases it can be taken.
+        bases: In which bases it can be taken; none: it cannot be compared.
     """
 
-    def __init__(self, suspect: Parameters, like: Parameters, by_tokens: bool = True) -> None:
-        self._units = {
-            component: [_flat(read_units(suspect, component, block)) for block in range(suspect.n_blocks)]
-            for component in COMPONENTS
-        }
-        self._rows = shared_rows(suspect, like) if by_tokens else None
-        self._vectors = None if self._rows is None else suspect.read(TOKENS)[self._rows[0]]
-        width = self._units["feed-forward"][0].vectors.shape[-1]
-        our_width = like.read("blocks.0.attention.v.weight").shape[1]
-        self.bases = [name for name, able in (("same", width == our_width), ("tokens", self._rows is not None)) if able]
+    def __init__(self, suspect: Parameters, like: Parameters) -> None:
+        self._suspect = suspect
+        drawn, searched = DrawnUnits(like, _MOST_UNITS), DrawnUnits(suspect, _MOST_SEARCHED)
+        self._units: dict[Component, list[Units]] = {}
+        widths = set()
+        for component in COMPONENTS:
+            if drawn.blocks(component) and searched.blocks(component):
+                theirs, ours = searched.units(component), drawn.units(component)
+                if theirs[0].vectors.shape[2] == ours[0].vectors.shape[2]:
+                    self._units[component] = [_flat(units) for units in theirs]
+                    widths |= {theirs[0].vectors.shape[-1], ours[0].vectors.shape[-1]}
+        self.bases = ["same"] if len(widths) == 1 else []
+        self.bases += ["tokens"] if widths and from_tokens(suspect, like) is not None else []
 
     def __call__(self, model: Parameters) -> float:
         """From about 0 to 1; unrelated models come out well above 0, for there are many units to choose from."""
-        rotation = None
-        if self._rows is not None and self._vectors is not None:
-            rotation = procrustes(self._vectors, model.read(TOKENS)[self._rows[1]])
-        blocks = range(min(model.n_blocks, _MOST_BLOCKS))
+        drawn = DrawnUnits(model, _MOST_UNITS)
         found = {
-            component: [_flat(read_units(model, component, block)) for block in blocks] for component in COMPONENTS
+            component: [_flat(units) for units in drawn.units(component)[:_MOST_BLOCKS]] for component in self._units
         }
+        rotation = from_tokens(self._suspect, model) if "tokens" in self.bases else None
         return max(self._mean(found, None if basis == "same" else rotation) for basis in self.bases)
 
     def _mean(self, model: dict[Component, list[Units]], rotation: torch.Tensor | None) -> float:
         best = []
         for component, blocks in model.items():
             theirs = [units.turned(rotation) for units in self._units[component]]
-            if theirs[0].vectors.shape[2] == blocks[0].vectors.shape[2]:
-                best += [max(_likeness(ours.part(0, _MOST_UNITS), other) for other in theirs) for ours in blocks]
+            best += [max(_likeness(ours, other) for other in theirs) for ours in blocks]
         return float(np.mean(best))
 
 

@@ -87,7 +87,6 @@ class OrderTest:
         by: Whether units were compared by ``place`` or by ``likeness``.
         blocks: What the blocks of the suspect are, by :class:`danlu.audit.units.Block`,
         origins: and those that they were held against.
-        kept: Whether the suspect's blocks are the reference's, each at its place and none left out.
     """
 
     component: Component
@@ -103,14 +102,6 @@ class OrderTest:
     by: Comparison = "place"
     blocks: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
-    kept: bool = True
-
-    @property
-    def layers(self) -> dict[int, int]:
-        """For every layer of the suspect that of the reference that it, or the first of its experts, belongs to."""
-        pairs = zip(self.blocks, self.origins, strict=True)
-        numbers = [(int(block.split()[0]), int(origin.split()[0])) for block, origin in pairs]
-        return dict(reversed(numbers or list(enumerate(self.layer_map))))
 
 
 @dataclass(frozen=True)
@@ -155,11 +146,9 @@ def order_test(
     found = compare_order(*units, {} if rotation is None else {"tokens": rotation}, component, n_orders)
     if isinstance(found, str):
         return found
-    blocks, origins = theirs.blocks(component), ours.blocks(component)
-    held = [origins[origin] for origin in found.layer_map]
-    in_place = all(block.layer == origin.layer for block, origin in zip(blocks, held, strict=True))
-    layers = {block.layer for block in blocks} == {origin.layer for origin in origins}
-    return replace(found, blocks=tuple(map(str, blocks)), origins=tuple(map(str, held)), kept=in_place and layers)
+    origins = ours.blocks(component)
+    held = tuple(str(origins[origin]) for origin in found.layer_map)
+    return replace(found, blocks=tuple(map(str, theirs.blocks(component))), origins=held)
 
 
 def _cannot(theirs: DrawnUnits, ours: DrawnUnits, component: Component) -> str | None:

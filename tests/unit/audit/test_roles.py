@@ -209,7 +209,7 @@ def test_roles_are_found_by_name(tmp_path: Path, make: str) -> None:
             assert isinstance(itself, OrderTest), itself
             # One head of four tested channels has 24 orders, two have 576.
             assert itself.p <= (0.1 if itself.n_units == 8 and itself.component == "values" else 0.004)
-            assert itself.kept
+            assert itself.blocks == itself.origins
 
 
 def test_every_expert_is_a_block_of_units(tmp_path: Path) -> None:
@@ -244,7 +244,6 @@ def test_a_dense_model_is_found_in_the_experts_made_of_it(tmp_path: Path) -> Non
         assert test.p == 1 / (test.n_orders + 1)
         assert test.blocks[5] == "1 expert 1"
         assert test.origins == ("0",) * 4 + ("1",) * 4
-        assert test.kept
         other = order_test(suspect, reference, "values")
         assert isinstance(other, OrderTest), other
         assert other.p > 0.001, "attention is another model's"
