@@ -6,6 +6,7 @@ as it is, unless it is unsigned and can now be signed.
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Mapping
@@ -143,7 +144,7 @@ def _stays(artifact: Artifact, can_sign: bool, progress: Progress) -> bool:
 
 def _with_inventory(statement: dict[str, Any], folder: Path, checked: bool) -> dict[str, Any]:
     """Write what is read off a statement for other readers, and let the statement name it."""
-    stated = Stated(statement)
+    stated = Stated(json.loads(canonical_json(statement)))  # in the order in which it will be read
     bom = canonical_json(bill_of_materials(stated))
     if checked and (problems := bom_problems(bom)):
         raise DanluError(

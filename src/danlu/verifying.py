@@ -122,14 +122,12 @@ def _statement(workspace: Workspace, artifact: Artifact, config: VerifyConfig, p
         return
     yield from check_inventory(artifact, stated)
     yield _lineage(stated)
-    for parent in stated.fact("lineage", "parents"):
-        yield _parent(workspace, artifact, parent)
-    for data in stated.fact("data"):
-        yield from _data(workspace, data)
-    chain = check_chain(artifact, stated)
-    yield from chain
-    is_broken = any(item.mark == "wrong" for item in chain)
-    yield from _opened(workspace, artifact, stated, config, progress, "its chain is wrong" if is_broken else None)
+    made = [_parent(workspace, artifact, parent) for parent in stated.fact("lineage", "parents")]
+    made += [item for data in stated.fact("data") for item in _data(workspace, data)]
+    made += check_chain(artifact, stated)
+    yield from made
+    wrong = [item.name for item in (check_manifest(artifact), *made) if item.mark == "wrong"]
+    yield from _opened(workspace, artifact, stated, config, progress, f"wrong is the {wrong[0]}" if wrong else None)
     yield from _evaluations(workspace, artifact, stated)
     yield from _claims(stated)
 
@@ -202,7 +200,9 @@ def _data(workspace: Workspace, data: dict[str, Any]) -> Iterator[Item]:
     if data.get("merkle_root") not in (None, root):
         wrong.append(f"its Merkle root is {root[:12]}, and not {data['merkle_root'][:12]}")
     right = f"hashed again, {data['records']['kept']:,} records" if "records" in data else "hashed again"
-    yield Item(name, "wrong" if wrong else "verified", f"{told}: {listed(wrong) or right}, Merkle root {root[:12]}")
+    yield Item(
+        name, "wrong" if wrong else "verified", f"{told}: {listed(wrong) or f'{right}, Merkle root {root[:12]}'}"
+    )
     yield _sources(workspace, found, f"sources: {data['role']}")
 
 

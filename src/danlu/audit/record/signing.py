@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import importlib.util
 import json
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -225,8 +226,17 @@ def folder_problems(folder: Path, public: Path, signature: str, ignored: Sequenc
     except InvalidSignature:
         return ["the signature does not fit what it lists"]
     except Exception as error:  # whatever the file holds, it is a bad signature
-        return [str(error) or type(error).__name__]
+        return _told(str(error)) or [str(error) or type(error).__name__]
     return []
+
+
+def _told(message: str) -> list[str]:
+    """What the library says of files, in fewer words; nothing where it speaks of something else."""
+    found = [f"{name} was changed" for name in re.findall(r"Hash mismatch for '([^']+)'", message)]
+    for kind, what in (("Extra", "was not signed"), ("Missing", "is missing")):
+        for names in re.findall(rf"{kind} files (?:found )?in model '[^']*': ([^\"'\]]+)", message):
+            found += [f"{name} {what}" for name in names.split(", ")]
+    return found
 
 
 def _encoded(content: bytes) -> str:
