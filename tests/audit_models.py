@@ -59,10 +59,10 @@ def permuted(tensors: dict[str, torch.Tensor]) -> None:
         tensors[f"{prefix}down.weight"] = tensors[f"{prefix}down.weight"][:, order]
 
 
-def rotated(tensors: dict[str, torch.Tensor]) -> None:
+def rotated(tensors: dict[str, torch.Tensor], n_layers: int = L) -> None:
     """The sequence turned, gains folded into what reads it, units scaled; the model computes the same."""
     turn, _ = torch.linalg.qr(torch.randn(D, D, generator=torch.Generator().manual_seed(5)))
-    for block in range(L):
+    for block in range(n_layers):
         prefix = f"blocks.{block}."
         reads = {"attention_norm": ("attention.q", "attention.k", "attention.v")}
         reads["feedforward_norm"] = ("feedforward.gate", "feedforward.up")

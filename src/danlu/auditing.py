@@ -67,6 +67,7 @@ def audit(workspace: Workspace, suspect: str, words: Sequence[str], progress: Pr
     given = (config.against_model, config.against_key_env)
     ours = find_party(workspace, config.against, "against_model", given, heard)
     groups = {"controls": controls_of(config.controls, heard), "siblings": models_in(config.siblings)}
+    parents = models_in(config.parents)
     seed = None if ours.folder is None else _told_seed(ours.folder)
     behaviour, rows = _observed(workspace, (theirs, ours), groups, config, progress)
     if theirs.folder is None or ours.folder is None:
@@ -75,8 +76,7 @@ def audit(workspace: Workspace, suspect: str, words: Sequence[str], progress: Pr
         question = Question(
             suspect=theirs.folder,
             reference=ours.folder,
-            controls=_folders(groups["controls"]),
-            siblings=_folders(groups["siblings"]),
+            **_others(groups, parents),
             start=_start(workspace, ours.folder),
             seed=seed,
             alpha=config.alpha,
@@ -92,18 +92,30 @@ def audit(workspace: Workspace, suspect: str, words: Sequence[str], progress: Pr
         "command": " ".join(["danlu audit", suspect, *words]),
         **findings,
     }
-    parties = {"suspect": theirs, "reference": ours}
-    parties |= {f"{role}.{party.name}": party for role, group in groups.items() for party in group}
-    sources = [party.source for party in parties.values()]
-    asked = [row for source in sources if isinstance(source, Endpoint) for row in source.transcript]
+    parties = {"suspect": theirs, "reference": ours, **_by_role({**groups, "parents": parents})}
     return write_audit(
         workspace,
         json.loads(json.dumps(told)),
         config=config.plain(),
         parents={role: digest_of(file_digests(party.folder)) for role, party in parties.items() if party.folder},
-        kept={"answers.jsonl": rows, "requests.jsonl": asked},
+        kept={"answers.jsonl": rows, "requests.jsonl": _requests(parties)},
         progress=progress,
     )
+
+
+def _requests(parties: Mapping[str, Party]) -> list[dict[str, Any]]:
+    """All that endpoints were sent, and what they sent back."""
+    sources = [party.source for party in parties.values()]
+    return [row for source in sources if isinstance(source, Endpoint) for row in source.transcript]
+
+
+def _by_role(groups: Mapping[str, Sequence[Party]]) -> dict[str, Party]:
+    return {f"{role}.{party.name}": party for role, group in groups.items() for party in group}
+
+
+def _others(groups: Mapping[str, Sequence[Party]], parents: Sequence[Party]) -> dict[str, Any]:
+    """The folders of all models but the two, as a question has them."""
+    return {role: _folders(group) for role, group in {**groups, "parents": parents}.items()}
 
 
 def _folders(parties: Sequence[Party]) -> tuple[Path, ...]:
@@ -222,15 +234,17 @@ def _held_out(dataset: Artifact, task: str, n: int) -> Questions:
 def _without_weights(behaviour: Behaviour, alpha: float, public_seed: bool) -> dict[str, Any]:
     """What :class:`danlu.audit.examine.Findings` has, where there are answers alone."""
     verdict, corrected = decide(behaviour.exact, behaviour.calibrated, False, alpha, public_seed)
-    nothing: dict[str, Any] = dict.fromkeys(("clones", "content", "likeness", "changes"))
+    nothing: dict[str, Any] = dict.fromkeys(("clones", "content", "likeness", "changes", "merge"))
     return {
         **nothing,
         "verdict": verdict,
         "types": (),
+        "parts": (),
         "disguises": (),
         "p": corrected,
         "order": {},
         "control_order": {},
+        "identity": _NO_WEIGHTS,
         "seed": _NO_WEIGHTS,
         "sibling": _NO_WEIGHTS,
         "control_clones": (),

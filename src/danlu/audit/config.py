@@ -21,6 +21,8 @@ class AuditConfig(Config):
     address, model, and the environment variable with the key where one is due."""
     siblings: str | None = None
     """A folder of models of the reference's recipe and data, each of another seed."""
+    parents: str | None = None
+    """A folder of other models that the suspect may have been merged from, besides the reference."""
     prompts: str | None = None
     """A file of beginnings of texts that every model is to continue, or of texts to be classified: one a line, or a
     jsonl file with ``prompt`` and, where it is known, ``answer``; null: held-out texts of the reference's data."""

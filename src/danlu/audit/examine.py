@@ -8,28 +8,31 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from danlu.audit.alignment import from_tokens
+from danlu.audit.aligned import Alignment, align, pairs_of, place
 from danlu.audit.behaviour import Behaviour, taught
 from danlu.audit.changes import Changes, read_changes
 from danlu.audit.checkpoint import Checkpoint
 from danlu.audit.clones import Clones, count_clones
 from danlu.audit.content import Content, compare_content
 from danlu.audit.context import Likeness, compare_context
+from danlu.audit.identity import IdentityTest, identity_test
+from danlu.audit.merging import Merge, decompose
 from danlu.audit.power import Power, power_of
 from danlu.audit.resemblance import Resemblance
 from danlu.audit.seed_origin import SeedTest, seed_test
 from danlu.audit.siblings import SiblingTest, rank_test
 from danlu.audit.types import name_types
 from danlu.audit.unit_order import OrderTest, order_test
-from danlu.audit.units import COMPONENTS, Component, DrawnUnits
+from danlu.audit.units import COMPONENTS, Block, Component, DrawnUnits, blocks_of
 from danlu.audit.verdict import ALPHA, Calibrated, Verdict, decide
 from danlu.core.progress import Progress
 from danlu.core.seeds import Seeds
 from danlu.model.base import Model
 
 __all__ = ["Findings", "Question", "examine"]
+
+_MOSTLY = 0.5
+"""Share of a part's numbers from which on it counts as the reference's."""
 
 _ALIKE = 0.5
 """Correlation of norm gains, or share of bits in common, from which on two models look alike."""
@@ -44,6 +47,7 @@ class Question:
         reference: The model that it may be derived from.
         controls: Models known to have nothing to do with the reference.
         siblings: Models of the reference's recipe and data, of other seeds.
+        parents: Models that the suspect may have been merged from, besides the reference.
         start: The reference's module and the seeds that its record committed to; None: they are not at hand.
         seed: The word or number that the reference's run was told as its seed; None: it drew one, or nobody knows.
         alpha: Level of the family of exact tests.
@@ -54,6 +58,7 @@ class Question:
     reference: Path
     controls: tuple[Path, ...] = ()
     siblings: tuple[Path, ...] = ()
+    parents: tuple[Path, ...] = ()
     start: tuple[Model, Seeds] | None = None
     seed: str | None = None
     alpha: float = ALPHA
@@ -66,11 +71,13 @@ class Findings:
 
     Attributes:
         verdict: See :data:`danlu.audit.verdict.Verdict`.
-        types: What was done, where kinship is shown: ``fine-tuned``, ``depth changed``, ...
+        types: What was done, where kinship is shown: ``trained further``, ``depth changed``, ...
+        parts: Where only a part of it is the reference's, which.
         disguises: What was done that no training does: ``rotated``, ``reordered``, ``rescaled``.
         p: Exact test -> p-value corrected for their number.
         order: Component -> the test of the order of its units, or why it could not be made.
         control_order: Component -> z of the same test for every control and sibling that it could be made for.
+        identity: The test of matrices that are the same to the last bit, or why it could not be made.
         seed: The test of the seed, or why it could not be made.
         sibling: The test against siblings, or why it could not be made.
         clones: How far two ways to match units agree; None: there are no units to match.
@@ -79,16 +86,19 @@ class Findings:
         likeness: What proves nothing,
         control_likeness: and the same for every control and sibling.
         changes: What was done to the matrices, where they can be held against each other.
+        merge: Of which models it was merged, or why that could not be found; None: no parents were given.
         power: What the tests could have seen.
         behaviour: What came of the tests by behaviour; None: none was asked for.
     """
 
     verdict: Verdict
     types: tuple[str, ...]
+    parts: tuple[str, ...]
     disguises: tuple[str, ...]
     p: Mapping[str, float]
     order: Mapping[Component, OrderTest | str]
     control_order: Mapping[Component, tuple[float, ...]]
+    identity: IdentityTest | str
     seed: SeedTest | str
     sibling: SiblingTest | str
     clones: Clones | None
@@ -97,12 +107,24 @@ class Findings:
     likeness: Likeness
     control_likeness: tuple[Likeness, ...]
     changes: Changes | None
+    merge: Merge | str | None = None
     power: Mapping[Component, Power] = field(default_factory=dict)
     behaviour: Behaviour | None = None
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""
         return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Done:
+    """What was done to a suspect; see :class:`Findings`."""
+
+    types: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    disguises: tuple[str, ...] = ()
+    changes: Changes | None = None
+    merge: Merge | str | None = None
 
 
 def examine(question: Question, progress: Progress) -> Findings:
@@ -114,8 +136,8 @@ def examine(question: Question, progress: Progress) -> Findings:
     """
     with contextlib.ExitStack() as stack:
         suspect, reference = (stack.enter_context(Checkpoint(path)) for path in (question.suspect, question.reference))
-        controls = [stack.enter_context(Checkpoint(path)) for path in question.controls]
-        siblings = [stack.enter_context(Checkpoint(path)) for path in question.siblings]
+        groups = (question.controls, question.siblings)
+        controls, siblings = ([stack.enter_context(Checkpoint(path)) for path in paths] for paths in groups)
         progress.stage("audit: what is the same to the last bit")
         content = compare_content(suspect, reference)
         progress.stage("audit: the order of units")
@@ -126,32 +148,32 @@ def examine(question: Question, progress: Progress) -> Findings:
         unrelated = [*controls, *siblings]
         control_clones = [_clones(each, reference, {}) for each in unrelated]
         progress.stage("audit: the random start, and siblings")
+        identity = identity_test(suspect, reference, content)
         seed = _seed(suspect, reference, question)
         sibling = _sibling(suspect, reference, siblings)
-        exact = {f"order of {component}": test.p for component, test in order.items() if isinstance(test, OrderTest)}
-        exact |= {"seed": seed.p} if isinstance(seed, SeedTest) else {}
-        exact |= {"siblings": sibling.p} if isinstance(sibling, SiblingTest) else {}
         shares = tuple(each.share for each in control_clones if each is not None)
+        exact = _p_values(order, identity, seed, sibling)
         calibrated = {} if clones is None else {"clones": Calibrated(value=clones.share, controls=shares)}
-        if question.behaviour is not None:
-            exact |= question.behaviour.exact
-            calibrated |= question.behaviour.calibrated
+        compared = bool(exact.keys() - {"content"})  # bits that differ do not speak against copied weights
+        behaviour = question.behaviour
+        if behaviour is not None:
+            exact |= behaviour.exact
+            calibrated |= behaviour.calibrated
         likeness = compare_context(suspect, reference)
         alike = content.rounded_share > 0 or (likeness.gain_correlation or 0.0) > _ALIKE
         verdict, corrected = decide(exact, calibrated, alike, question.alpha, question.seed is not None)
         kin = verdict in ("PROVEN", "STRONG")  # of two that share a start alone, nothing was done to either
-        changes = _changes(suspect, reference, order) if kin else None
-        types, disguises = name_types(suspect, reference, order, clones, content, changes) if kin else ((), ())
-        if kin and question.behaviour and taught(question.behaviour, corrected, calibrated, question.alpha):
-            types, disguises = ("distilled",), ()
+        done = _what_was_done(suspect, reference, order, content, question) if kin else _Done()
+        if kin and compared and behaviour and taught(behaviour, corrected, calibrated, question.alpha):
+            done = _Done(types=("distilled",))
         progress.stage("audit: what the tests could have seen")
         return Findings(
             verdict=verdict,
-            types=types,
-            disguises=disguises,
+            **vars(done),
             p=corrected,
             order=order,
             control_order={component: _z_of(unrelated, ours, component) for component in COMPONENTS},
+            identity=identity,
             seed=seed,
             sibling=sibling,
             clones=clones,
@@ -159,10 +181,23 @@ def examine(question: Question, progress: Progress) -> Findings:
             content=content,
             likeness=likeness,
             control_likeness=tuple(compare_context(each, reference) for each in unrelated),
-            changes=changes,
             power=power_of(ours, order, question.alpha / max(1, len(exact))),
-            behaviour=question.behaviour,
+            behaviour=behaviour,
         )
+
+
+def _p_values(
+    order: Mapping[Component, OrderTest | str],
+    identity: IdentityTest | str,
+    seed: SeedTest | str,
+    sibling: SiblingTest | str,
+) -> dict[str, float]:
+    """Those of the exact tests of weights that could be made."""
+    exact = {f"order of {component}": test.p for component, test in order.items() if isinstance(test, OrderTest)}
+    exact |= {"content": identity.p} if isinstance(identity, IdentityTest) else {}
+    exact |= {"seed": seed.p} if isinstance(seed, SeedTest) else {}
+    exact |= {"siblings": sibling.p} if isinstance(sibling, SiblingTest) else {}
+    return exact
 
 
 def _z_of(models: Sequence[Checkpoint], reference: DrawnUnits, component: Component) -> tuple[float, ...]:
@@ -172,18 +207,18 @@ def _z_of(models: Sequence[Checkpoint], reference: DrawnUnits, component: Compon
 
 
 def _clones(suspect: Checkpoint, reference: Checkpoint, order: Mapping[Component, OrderTest | str]) -> Clones | None:
-    """By the blocks and in the basis of the test of order, or block by block in whichever basis shows more."""
-    if not suspect.n_blocks or not reference.n_blocks or "blocks.0.feedforward.down.weight" not in suspect:
+    """By the blocks and in the basis of a clear test of order, else of those units that are most alike."""
+    theirs, ours = (blocks_of(each, "feed-forward") for each in (suspect, reference))
+    if not theirs or not ours:
         return None
-    test = order.get("feed-forward")
-    blocks = tuple(min(block, reference.n_blocks - 1) for block in range(suspect.n_blocks))
-    layer_map = test.layer_map if isinstance(test, OrderTest) else blocks
-    widths = [each.shape("blocks.0.feedforward.down.weight")[0] for each in (suspect, reference)]
-    bases: list[torch.Tensor | None] = [None] if widths[0] == widths[1] else []
-    rotation = from_tokens(suspect, reference)
-    bases += [] if rotation is None else [rotation]
-    found = [count_clones(suspect, reference, layer_map, basis) for basis in bases]
-    return max(found, key=lambda each: each.share, default=None)
+    found = place(suspect, reference, order)
+    if found.rotation is None and suspect.shape(theirs[0].down)[0] != reference.shape(ours[0].down)[0]:
+        return None
+    numbers = {block: number for number, block in enumerate(ours)}
+    first = {block.layer: number for number, block in reversed(list(enumerate(ours)))}
+    origins = [(found.layer_map[block.layer], block.owner) for block in theirs]
+    layer_map = tuple(numbers.get(Block(*origin), first.get(origin[0], 0)) for origin in origins)
+    return count_clones(suspect, reference, layer_map, found.rotation)
 
 
 def _seed(suspect: Checkpoint, reference: Checkpoint, question: Question) -> SeedTest | str:
@@ -203,20 +238,38 @@ def _sibling(suspect: Checkpoint, reference: Checkpoint, siblings: Sequence[Chec
     return rank_test(measure(reference), [measure(each) for each in siblings], "units found again")
 
 
-def _changes(suspect: Checkpoint, reference: Checkpoint, order: Mapping[Component, OrderTest | str]) -> Changes | None:
-    """What was done to matrices that have a counterpart; None: they are in another basis."""
-    test = order.get("feed-forward")
-    if not isinstance(test, OrderTest) or test.basis != "same":
+def _what_was_done(
+    suspect: Checkpoint,
+    reference: Checkpoint,
+    order: Mapping[Component, OrderTest | str],
+    content: Content,
+    question: Question,
+) -> _Done:
+    found = align(suspect, reference, order)
+    changes = read_changes(pairs_of(suspect, reference, found))
+    merge = _merge(suspect, reference, found, question)
+    types = name_types(suspect, reference, found, content, changes, merge)
+    parts = tuple(part for part, share in changes.parts.items() if share > _MOSTLY) if "partial" in types else ()
+    return _Done(types=types, parts=parts, disguises=found.disguises, changes=changes, merge=merge)
+
+
+def _merge(suspect: Checkpoint, reference: Checkpoint, found: Alignment, question: Question) -> Merge | str | None:
+    """Of which of the models that were named it was merged; only those that are kin to it or the reference."""
+    if not question.parents:
         return None
-    pairs = []
-    for name in suspect.names:
-        ours = _counterpart(name, test.layer_map)
-        if ours in reference and len(reference.shape(ours)) == 2 and suspect.shape(name) == reference.shape(ours):
-            pairs.append((name, ours))
-    return read_changes(suspect, reference, pairs) if pairs else None
-
-
-def _counterpart(name: str, layer_map: Sequence[int]) -> str:
-    head, _, rest = name.partition(".")
-    number, _, tail = rest.partition(".")
-    return f"blocks.{layer_map[int(number)]}.{tail}" if head == "blocks" and number.isdigit() else name
+    with contextlib.ExitStack() as stack:
+        parents = {question.reference.name: reference}
+        theirs, ours = DrawnUnits(suspect), DrawnUnits(reference)
+        level = question.alpha / (2 * len(question.parents) * len(COMPONENTS))
+        for path in question.parents:
+            parent = stack.enter_context(Checkpoint(path))
+            tests = [order_test(each, parent, component) for each in (theirs, ours) for component in COMPONENTS]
+            if any(isinstance(test, OrderTest) and test.p <= level for test in tests):
+                parents[path.name] = parent
+        if len(parents) < 2:
+            return "no other model that was named is shown to be kin by the order of its units"
+        names = [set(each.names) for each in parents.values()]
+        if any(each != names[0] for each in names):
+            return "the possible parents are not of one architecture"
+        beside = (pairs_of(suspect, each, found) for each in parents.values())
+        return decompose(zip(*beside, strict=False), tuple(parents))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 
-__all__ = ["scheme_of"]
+__all__ = ["SCHEMES", "scheme_of"]
 
 _GROUPS = (32, 64, 128)
 _NEAR = 0.02
@@ -57,3 +60,39 @@ def _short(groups: torch.Tensor) -> bool:
         if _near(mantissa * 16, numbers):
             return True
     return False
+
+
+def _rounded(matrix: torch.Tensor, bits: int, n: int, zero: bool) -> torch.Tensor:
+    """To whole steps of n numbers of a row; 0: of a row; -1: of the matrix. ``zero``: with steps symmetric about it."""
+    size = {0: matrix.shape[1], -1: matrix.numel()}.get(n, n)
+    if matrix.shape[1] % size and n > 0:
+        return matrix
+    groups = matrix.reshape(-1, size)
+    low = torch.zeros(1) if zero else groups.amin(1, keepdim=True)
+    far = groups.abs().amax(1, keepdim=True) if zero else groups.amax(1, keepdim=True) - low
+    step = (far / (2 ** (bits - 1) - 1 if zero else 2**bits - 1)).clamp(min=1e-30)
+    rounded: torch.Tensor = ((groups - low) / step).round() * step + low
+    return rounded.reshape(matrix.shape)
+
+
+def _short_numbers(matrix: torch.Tensor, scaled: bool) -> torch.Tensor:
+    scale = matrix.abs().amax(1, keepdim=True).clamp(min=1e-30) / 448.0 if scaled else torch.ones(1)
+    short: torch.Tensor = (matrix / scale).clamp(-448.0, 448.0).to(torch.float8_e4m3fn).float() * scale
+    return short
+
+
+_WHERE = {"by matrix": -1, "by row": 0} | {f"in groups of {n}": n for n in _GROUPS}
+_GRIDS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    f"int{bits} {where}{'' if zero else ', from the smallest number'}": partial(_rounded, bits=bits, n=n, zero=zero)
+    for bits in (8, 4)
+    for where, n in _WHERE.items()
+    for zero in (True, False)
+}
+SCHEMES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "bf16": lambda matrix: matrix.bfloat16().float(),
+    "fp16": lambda matrix: matrix.half().float(),
+    "fp8": partial(_short_numbers, scaled=False),
+    "fp8 by row": partial(_short_numbers, scaled=True),
+    **_GRIDS,
+}
+"""Ways to round a matrix, by what they are called."""

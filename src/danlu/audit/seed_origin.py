@@ -9,8 +9,8 @@ ones. If a suspect has nothing to do with our run, then whatever its numbers B a
 is a standard normal deviate, so that no other starts are needed to compare with, and p is exact however small it is.
 B may be anything that was made without a look at these W. So it can first be looked for with other numbers of the same
 start: by three of every four channels that a unit of the start reads, which unit of the suspect it has become; by the
-vectors of the tokens, how the suspect's sequence was turned. The fourth channels are then tested. A commitment that is
-older than the suspect also says who was first.
+vectors of the tokens, how the suspect's sequence was turned. The fourth channels are then tested; or of the tokens
+themselves those by which nothing was found. A commitment that is older than the suspect also says who was first.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ _READS = ("gate", "up")
 """Matrices by which a unit of a feed-forward part reads the sequence."""
 
 
+Found = Literal["places", "units", "tokens"]
+"""Where a start was looked for: see :class:`SeedTest`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SeedTest:
     """What came of a test.
@@ -54,7 +58,7 @@ class SeedTest:
             of ways that were tried; exact, and not told below :data:`danlu.audit.verdict.SMALLEST_P`.
         z: Standard deviations by which it does.
         by: Where the start's numbers were looked for: at their own ``places``, or in the suspect's ``units``, wherever
-            those stand.
+            those stand, or in its ``tokens``, however they were turned.
         basis: In which basis: ``same``, or that of the ``tokens``.
         n_numbers: Numbers of the start that were tested.
         n_ways: Ways that were tried.
@@ -62,7 +66,7 @@ class SeedTest:
 
     p: float
     z: float
-    by: Literal["places", "units"]
+    by: Found
     basis: Literal["same", "tokens"]
     n_numbers: int
     n_ways: int
@@ -73,7 +77,7 @@ class _Way:
     """One way to look for the start."""
 
     z: float
-    by: Literal["places", "units"]
+    by: Found
     basis: Literal["same", "tokens"]
     n_numbers: int
 
@@ -96,8 +100,11 @@ def seed_test(
     shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters() if parameter.ndim > 1}
     if not drawn_tokens:
         shapes.pop(TOKENS, None)
-    ways = [way for way in (_by_places(suspect, shapes, seeds),) if way is not None]
-    ways += _by_units(suspect, shapes, seeds, shared_rows(suspect, reference) if TOKENS in shapes else None)
+    places = _by_places(suspect, shapes, seeds)
+    ways = [] if places is None else [places]
+    tokens = _tokens(suspect, shapes, seeds, reference)
+    ways += [] if tokens is None else [_by_tokens(*tokens)]
+    ways += _by_units(suspect, shapes, seeds, None if tokens is None else procrustes(tokens[0], tokens[1].float()))
     if not ways:
         return "the two have sequences of different width or other units, and no tokens by which to compare them"
     best = max(ways, key=lambda way: way.z)
@@ -128,11 +135,29 @@ def _by_places(suspect: Parameters, shapes: Mapping[str, tuple[int, ...]], seeds
     return _Way(product / squared**0.5, "places", "same", n_numbers) if squared else None
 
 
+def _tokens(
+    suspect: Parameters, shapes: Mapping[str, tuple[int, ...]], seeds: Seeds, reference: Parameters
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The vectors of shared tokens: the suspect's, and those of the start; None: too few are shared."""
+    shared = shared_rows(suspect, reference) if TOKENS in shapes else None
+    if shared is None:
+        return None
+    width = shapes[TOKENS][1]
+    kept = shared[1] < _MOST_NUMBERS // width
+    theirs, ours = shared[0][kept], shared[1][kept]
+    start = torch.from_numpy(standard_rows(seeds, TOKENS, (int(ours.max()) + 1, width)))
+    return suspect.read(TOKENS)[theirs], start[ours]
+
+
+def _by_tokens(theirs: torch.Tensor, start: torch.Tensor) -> _Way:
+    """How the sequence was turned is found by every other token, and the rest are tested."""
+    turned = theirs[1::2] @ procrustes(theirs[::2], start[::2].float())
+    turned = F.normalize(turned, dim=1).double()
+    return _Way(float((turned * start[1::2]).sum() / turned.norm()), "tokens", "tokens", turned.numel())
+
+
 def _by_units(
-    suspect: Parameters,
-    shapes: Mapping[str, tuple[int, ...]],
-    seeds: Seeds,
-    shared: tuple[torch.Tensor, torch.Tensor] | None,
+    suspect: Parameters, shapes: Mapping[str, tuple[int, ...]], seeds: Seeds, rotation: torch.Tensor | None
 ) -> list[_Way]:
     """Units of the start against those of the suspect that they resemble, in every basis that there is."""
     blocks = [f"blocks.{block}.feedforward." for block in range(_MOST_BLOCKS)]
@@ -151,12 +176,8 @@ def _by_units(
     if theirs.shape[1] != ours.shape[1]:
         return []
     found = [_matched(ours, theirs, "same")] if theirs.shape[2] == width else []
-    if shared is not None:
-        their_rows, our_rows = shared
-        kept = our_rows < _MOST_NUMBERS // width
-        their_rows, our_rows = their_rows[kept], our_rows[kept]
-        tokens = torch.from_numpy(standard_rows(seeds, TOKENS, (int(our_rows.max()) + 1, width))).float()
-        found.append(_matched(ours, theirs @ procrustes(suspect.read(TOKENS)[their_rows], tokens[our_rows]), "tokens"))
+    if rotation is not None:
+        found.append(_matched(ours, theirs @ rotation, "tokens"))
     return found
 
 

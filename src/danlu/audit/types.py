@@ -2,97 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
-
+from danlu.audit.aligned import Alignment
+from danlu.audit.alignment import TOKENS
 from danlu.audit.changes import Changes
 from danlu.audit.checkpoint import Checkpoint
-from danlu.audit.clones import Clones
 from danlu.audit.content import Content
-from danlu.audit.unit_order import OrderTest
-from danlu.audit.units import Component
+from danlu.audit.merging import Merge
 
 __all__ = ["name_types"]
 
-_MOVED = 0.5
-"""Share of units that have changed places, from which on that was done."""
-_FOUND = 0.3
-"""Share of units that two ways of matching must find again before their places mean anything."""
-_SCALED = 0.2
-"""Standard deviation of the logarithm of how much longer units' inputs have become, that training does not bring."""
 _ALL = 0.999
-_CLEAR = 5.0
-"""z of a component or block from which on it counts as derived, once kinship is proven."""
-
-_BY_CHANGE = {"quantised": "quantised", "pruned": "pruned", "low rank": "LoRA merged", "trained": "trained further"}
+_BY_CHANGE = {
+    "rounded": "repackaged",
+    "quantised": "quantised",
+    "pruned": "pruned",
+    "low rank": "LoRA merged",
+    "trained": "trained further",
+}
 
 
 def name_types(
     suspect: Checkpoint,
     reference: Checkpoint,
-    order: Mapping[Component, OrderTest | str],
-    clones: Clones | None,
+    found: Alignment,
     content: Content,
-    changes: Changes | None,
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What was done, and what was done to hide it.
+    changes: Changes,
+    merge: Merge | str | None,
+) -> tuple[str, ...]:
+    """What was done.
 
     Returns:
-        Types, of ``identical``, ``repackaged``, ``depth changed``, ``partial``, ``quantised``, ``pruned``,
-        ``LoRA merged``, ``trained further``; disguises, of ``rotated``, ``reordered``, ``rescaled``.
+        Of ``depth changed``, ``width changed``, ``partial``, ``merged``, ``identical``, ``repackaged``, ``quantised``,
+        ``pruned``, ``LoRA merged``, ``trained further``, ``derived``.
     """
-    test = order.get("feed-forward")
-    disguises = []
-    if isinstance(test, OrderTest) and test.basis != "same" and test.z > _CLEAR and changes is None:
-        disguises.append("rotated")
-    if clones is not None and clones.share > _FOUND and clones.moved > _MOVED:
-        disguises.append("reordered")
-    if isinstance(test, OrderTest) and test.basis == "same" and _rescaled(suspect, reference, test.layer_map):
-        disguises.append("rescaled")
+    if all(kind == "unrelated" for kind in changes.kinds.values()):
+        return ("derived",)
     types = []
-    if isinstance(test, OrderTest) and test.z > _CLEAR and test.layer_map != tuple(range(reference.n_blocks)):
+    shares = [share for part, share in changes.parts.items() if part != "embeddings"]
+    if any(shares) and found.layer_map != tuple(range(reference.n_blocks)):
         types.append("depth changed")
-    if _partial(order):
+    if _other_width(suspect, reference):
+        types.append("width changed")
+    if any(kind == "unrelated" for kind in changes.kinds.values()):
         types.append("partial")
+    if isinstance(merge, Merge) and merge.is_merged:
+        return (*types, "merged")
     if content.share > _ALL and suspect.n_blocks == reference.n_blocks:
         same_names = {tensor.name for tensor in suspect.stored} == {tensor.name for tensor in reference.stored}
-        types.append("identical" if same_names else "repackaged")
-    elif content.rounded_share > _ALL:
-        types.append("repackaged")
-    elif changes is not None and changes.most() != "unchanged":
+        return ("identical",) if same_names else ("repackaged",)
+    if changes.most() != "unchanged":
         types.append(_BY_CHANGE[changes.most()])
     elif not types:
-        types.append("derived")
-    return tuple(types), tuple(disguises)
+        types.append("repackaged")
+    return tuple(types)
 
 
-def _partial(order: Mapping[Component, OrderTest | str]) -> bool:
-    """Whether some components or blocks are the reference's and others are clearly not."""
-    z = [np.array(test.z_blocks) for test in order.values() if isinstance(test, OrderTest)]
-    if not z:
-        return False
-    own = np.concatenate(z)
-    return bool((own > _CLEAR).any() and (own < _CLEAR / 2).any())
-
-
-def _rescaled(suspect: Checkpoint, reference: Checkpoint, layer_map: tuple[int, ...]) -> bool:
-    """Whether units read more and write less, or the other way round, by the same factor."""
-    logs = []
-    for block, origin in enumerate(layer_map):
-        names = ("feedforward.up.weight", "feedforward.down.weight")
-        up, down = (
-            (suspect.read(f"blocks.{block}.{name}"), reference.read(f"blocks.{origin}.{name}")) for name in names
-        )
-        if up[0].shape != up[1].shape:
-            return False
-        logs.append(
-            np.stack(
-                [
-                    (up[0].norm(dim=1) / up[1].norm(dim=1)).log().numpy(),
-                    (down[0].norm(dim=0) / down[1].norm(dim=0)).log().numpy(),
-                ]
-            )
-        )
-    read, written = np.concatenate(logs, axis=1)
-    return bool(read.std() > _SCALED and np.corrcoef(read, written)[0, 1] < -0.9)
+def _other_width(suspect: Checkpoint, reference: Checkpoint) -> bool:
+    """Whether sequences or feed-forward parts of the two are of different width."""
+    names = ((TOKENS, 1), ("blocks.0.feedforward.down.weight", 1))
+    both = [(name, axis) for name, axis in names if name in suspect and name in reference]
+    return any(suspect.shape(name)[axis] != reference.shape(name)[axis] for name, axis in both)

@@ -80,6 +80,6 @@ def decide(
         return ("SHARED START" if public_seed else "PROVEN"), corrected
     if not public_seed and any(each.beyond for each in calibrated.values()):
         return "STRONG", corrected
-    if not exact and not calibrated:
+    if not exact.keys() - {"content"} and not calibrated:  # what is not the same to the last bit may still be kin
         return ("CONTEXT ONLY" if alike else "ABSTAIN"), corrected
     return ("CONTEXT ONLY" if alike else "NO EVIDENCE"), corrected

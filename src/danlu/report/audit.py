@@ -28,6 +28,7 @@ COMPONENTS = {
 TESTS = {
     "order of feed-forward": t("order of feed-forward units", "前馈单元的顺序"),
     "order of values": t("order of attention values", "注意力值通道的顺序"),
+    "content": t("matrices the same to the last bit", "逐位相同的矩阵"),
     "seed": t("random start (seed)", "随机起点（种子）"),
     "siblings": t("rank among siblings", "在同胞模型中的名次"),
     **BEHAVIOUR_TESTS,
@@ -36,13 +37,20 @@ TYPES = {
     "identical": t("identical", "完全相同"),
     "repackaged": t("the same weights, packed otherwise", "权重相同，重新打包"),
     "depth changed": t("blocks added, removed or repeated", "层数改变"),
+    "width changed": t("width changed", "宽度改变"),
     "partial": t("only a part of it is the reference’s", "只有一部分来自参照模型"),
+    "merged": t("merged from several models", "由多个模型合并"),
     "quantised": t("quantised", "量化"),
     "pruned": t("pruned", "剪枝"),
     "LoRA merged": t("a LoRA adapter merged in", "合并了 LoRA 适配器"),
-    "trained further": t("trained further", "继续训练或微调"),
+    "trained further": t("trained further, or noise was added", "继续训练或微调，或加入了噪声"),
     "derived": t("derived; how cannot be read", "派生，方式无法判断"),
     "distilled": t("taught by its answers (distilled)", "从其回答学来（蒸馏）"),
+}
+PARTS = {
+    "embeddings": t("token vectors", "词向量"),
+    "attention": t("attention", "注意力"),
+    "feed-forward": t("feed-forward parts", "前馈部分"),
 }
 DISGUISES = {
     "rotated": t("its sequence was rotated", "残差流被旋转"),
@@ -54,6 +62,10 @@ REASONS = {
         "the seeds of the reference’s run are not at hand", "没有参照模型训练时的种子"
     ),
     "no siblings of the reference are at hand": t("no siblings of the reference are at hand", "没有参照模型的同胞模型"),
+    "the reference has no matrix of units that are known to be interchangeable": t(
+        "the reference has no matrix of units that are known to be interchangeable",
+        "参照模型没有已知可互换单元的矩阵",
+    ),
     "there are no Transformer blocks in one of the two": t(
         "there are no Transformer blocks in one of the two", "其中一个模型没有 Transformer 层"
     ),
@@ -100,6 +112,7 @@ def audit_page(facts: Mapping[str, Any], digests: Mapping[str, str]) -> str:
         reason_of=lambda why: REASONS.get(why, marked(why)),
         components=COMPONENTS,
         types=[TYPES[name] for name in facts["types"]],
+        made_of=[PARTS[name] for name in facts["parts"]],
         disguises=[DISGUISES[name] for name in facts["disguises"]],
         axis=axis_of_chance(rows) if rows else None,
         blocks=block_map(test["layer_map"], test["z_blocks"], max(test["layer_map"]) + 1) if test else None,
@@ -118,19 +131,13 @@ def _sentence(facts: Mapping[str, Any], order: Mapping[str, Any]) -> Text:
     names = {"b": code(facts["suspect"]["name"]), "a": code(facts["reference"]["name"])}
     if facts["verdict"] in ("PROVEN", "SHARED START"):
         name = min(facts["p"], key=lambda key: facts["p"][key])
-        p = {**{f"order of {key}": test["p"] for key, test in order.items()}}
-        p |= {key: facts[key]["p"] for key in ("seed",) if isinstance(facts[key], dict)}
-        p |= {"siblings": facts["sibling"]["p"]} if isinstance(facts["sibling"], dict) else {}
-        behaved = facts.get("behaviour") or {}
-        for key, by in (("data order", "data_order"), ("siblings by behaviour", "siblings")):
-            p |= {key: behaved[by]["p"]} if isinstance(behaved.get(by), dict) else {}
         return t(
             "{b} and {a} are <b>not independent</b>. If they had nothing to do with each other, a coincidence as large "
             "as this one ({test}) would occur less than once in {n} pairs of models.",
             "{b} 与 {a} <b>并非相互独立</b>。若两者毫无关系，如此程度的巧合（{test}）在每 {n} 对模型中不到一次。",
             **names,
             test=TESTS[name],
-            n=integer(round(1 / p[name])),
+            n=integer(round(1 / _uncorrected(facts, order)[name])),
         )
     if facts["verdict"] == "STRONG" and not _units_beyond(facts):
         return behaviour_sentence(facts, names)
@@ -158,10 +165,10 @@ def _sentence(facts: Mapping[str, Any], order: Mapping[str, Any]) -> Text:
             "之后又学了别的内容，或训练很久的模型，在此可能毫无痕迹。",
             **names,
         )
-    if not facts["p"]:
+    if not facts["p"].keys() - {"content"}:
         return t(
-            "No exact test could be made of {b} and {a}. {s} of the suspect’s numbers are the same to the last bit.",
-            "{b} 与 {a} 无法进行任何精确检验。被审模型有 {s} 的数值与参照模型逐位相同。",
+            "Of {b} and {a} only bits could be compared: {s} of the suspect’s numbers are the same to the last bit.",
+            "{b} 与 {a} 除逐位比较外无法进行任何检验。被审模型有 {s} 的数值与参照模型逐位相同。",
             **names,
             s=percent(facts["content"]["rounded_share"]),
         )
@@ -179,6 +186,18 @@ def _sentence(facts: Mapping[str, Any], order: Mapping[str, Any]) -> Text:
         **names,
         seen=seen,
     )
+
+
+def _uncorrected(facts: Mapping[str, Any], order: Mapping[str, Any]) -> dict[str, float]:
+    """The p-value of every exact test by itself."""
+    p: dict[str, float] = {f"order of {key}": test["p"] for key, test in order.items()}
+    p |= {"content": facts["identity"]["p"]} if isinstance(facts["identity"], dict) else {}
+    p |= {"seed": facts["seed"]["p"]} if isinstance(facts["seed"], dict) else {}
+    p |= {"siblings": facts["sibling"]["p"]} if isinstance(facts["sibling"], dict) else {}
+    behaved = facts.get("behaviour") or {}
+    for key, by in (("data order", "data_order"), ("siblings by behaviour", "siblings")):
+        p |= {key: behaved[by]["p"]} if isinstance(behaved.get(by), dict) else {}
+    return p
 
 
 def _wording(facts: Mapping[str, Any]) -> Text:
