@@ -6,37 +6,30 @@ They need no weights of the suspect. Three of them:
   texts.
 - Siblings (:mod:`danlu.audit.siblings`): whose own mistakes does the suspect share, the reference's or a sibling's?
   Exact, but p is at least one in the number of the family; beyond all siblings by far it is a strong indication.
-- Agreement, for a reference without siblings: does the suspect answer as the reference does more often than every
-  unrelated model? Against each an exact test of the questions on which the two differ (McNemar, 1947), with Holm's
-  correction over all, and every one must be beaten. A good model agrees with another good one because both are right,
-  and a bad one shares mistakes because it makes many; so where the right answers are known, every control must be
-  beaten both on all questions and on those that the reference answers wrongly. A model taught on the same texts may
-  still agree more than models taught on others: this test never proves anything, and says nothing unless the suspect is
-  beyond all controls by far, siblings among them.
+- Agreement (:mod:`danlu.audit.agreement`), for a reference without siblings: no proof, but it may be a strong
+  indication.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
+from danlu.audit.agreement import FEWEST, Agreement, agreement_test, calibrate
 from danlu.audit.data_order import DataOrderTest, Moved, data_order_test, excess_losses
 from danlu.audit.siblings import SiblingTest, own_answers, own_mistakes, rank_test
 from danlu.audit.speaker import Speaker
-from danlu.audit.verdict import Calibrated, holm
+from danlu.audit.verdict import Calibrated
 from danlu.core.progress import Progress
 
 __all__ = [
     "AGREEMENT",
     "DATA_ORDER",
     "SIBLINGS",
-    "Agreement",
     "Behaviour",
     "Cast",
     "Questions",
@@ -48,10 +41,6 @@ __all__ = [
 
 DATA_ORDER, SIBLINGS, AGREEMENT = "data order", "siblings by behaviour", "agreement"
 """What the tests are called in the family of all tests."""
-
-_FEWEST_SPREADS = 5.0
-_FEWEST = 30
-"""Questions, and mistakes, that a comparison must rest on."""
 
 Codes = npt.NDArray[np.int64]
 
@@ -107,31 +96,6 @@ class Questions:
     asked: Sequence[str]
     truths: Sequence[str | None]
     source: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """How often models answer as the reference does.
-
-    Attributes:
-        p: The largest p of all controls after Holm's correction: that every one is beaten.
-        value: The suspect's share of equal answers, on the reference's mistakes where they are known,
-        controls: and that of every control, siblings among them.
-        overall: The suspect's share on all questions,
-        control_overall: and that of every control.
-        p_controls: P against each control, corrected.
-        n: Questions.
-        n_mistakes: Those that the reference answers wrongly; None: the right answers are not known.
-    """
-
-    p: float
-    value: float
-    controls: tuple[float, ...]
-    overall: float
-    control_overall: tuple[float, ...]
-    p_controls: tuple[float, ...]
-    n: int
-    n_mistakes: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +174,7 @@ def observe(
     n_siblings = len(cast.siblings)
     suspect, family, controls = codes[0], codes[1 : 2 + n_siblings], codes[2:]
     sibling = _siblings(suspect, family)
-    agreement = _agreement(suspect, codes[1], controls, _wrong(said["reference"], questions.truths, cast))
+    agreement = agreement_test(suspect, codes[1], controls, _wrong(said["reference"], questions.truths, cast))
     calibrated = {}
     if isinstance(sibling, SiblingTest):
         calibrated[SIBLINGS] = calibrate(sibling.value, sibling.siblings, int(own_answers(family).sum(1).min()), alpha)
@@ -231,32 +195,6 @@ def observe(
         n_questions=len(questions.asked),
         source=questions.source,
     ), rows
-
-
-def calibrate(value: float, controls: Sequence[float], n: int, alpha: float) -> Calibrated:
-    """A suspect among controls; the fewer they are, the farther it must be beyond them.
-
-    A spread that is estimated from few controls may come out small by chance: as many of them are asked for as one more
-    control would exceed with probability alpha, were they normal, and counted from the largest, not from the mean. Nor
-    is it taken to be smaller than what shares of so few questions vary by.
-
-    Args:
-        value: The suspect's share,
-        controls: and those of the controls.
-        n: Questions that a share is of.
-        alpha: How often one more control may be taken for far beyond them.
-
-    Returns:
-        All of it; the value no larger than the largest control's where it is not far beyond them.
-    """
-    k = len(controls)
-    spreads = float(stats.t.isf(alpha, k - 1)) * math.sqrt(1 + 1 / k) if k > 1 else math.inf
-    spreads = max(_FEWEST_SPREADS, spreads)
-    share = (max(controls) * n + 1) / (n + 2)
-    spread = max(float(np.std(controls, ddof=1)) if k > 1 else 0.0, math.sqrt(share * (1 - share) / max(1, n)))
-    is_far = value > max(controls) + spreads * spread
-    kept = value if is_far else min(value, max(controls))
-    return Calibrated(value=kept, controls=tuple(controls), n_spreads=min(spreads, 1e6))
 
 
 def taught(
@@ -294,7 +232,7 @@ def _data_order(
     asked = np.sort(np.random.default_rng(0).permutation(once)[:n_texts])  # chosen before, and without, the order
     texts = [seen.texts[row] for row in asked]
     labels = None if seen.labels is None else [seen.labels[row] for row in asked]
-    if len(texts) < _FEWEST:
+    if len(texts) < FEWEST:
         return f"the reference was trained on {len(texts)} different texts: too few", []
     progress.stage(f"audit: what {len(texts):,} training texts cost {cast.suspect.name}")
     losses = cast.suspect.losses(texts, labels)
@@ -359,7 +297,7 @@ def _siblings(suspect: Codes, family: Codes) -> SiblingTest | str:
     if len(family) < 2:
         return "no siblings of the reference are at hand"
     n_odd = int((family != family[0]).any(0).sum())
-    if n_odd < _FEWEST:
+    if n_odd < FEWEST:
         return f"the reference and its siblings answer {n_odd} questions differently: too few"
     value, *others = own_mistakes(suspect, family).tolist()
     return rank_test(value, others, "answers of one model alone")
@@ -372,35 +310,3 @@ def _wrong(reference: Sequence[str], truths: Sequence[str | None], cast: Cast) -
     exactly = cast.reference.task == "text-classification"
     pairs = zip(reference, map(str, truths), strict=True)
     return np.array([said != truth if exactly else not (said and truth.startswith(said)) for said, truth in pairs])
-
-
-def _agreement(
-    suspect: Codes, reference: Codes, controls: Codes, wrong: npt.NDArray[np.bool_] | None
-) -> Agreement | str:
-    if not len(controls):
-        return "no models known to be unrelated are at hand"
-    if len(reference) < _FEWEST:
-        return f"{len(reference)} questions are too few"
-    if wrong is not None and wrong.sum() < _FEWEST:
-        return f"the reference answers {int(wrong.sum())} questions wrongly: too few"
-    same, others = suspect == reference, controls == reference
-    looked_at = [np.ones(len(reference), bool), *([] if wrong is None else [wrong])]
-    p = {str(row): max(_beaten(same[each], other[each]) for each in looked_at) for row, other in enumerate(others)}
-    corrected = holm(p)
-    last = looked_at[-1]
-    return Agreement(
-        p=max(corrected.values()),
-        value=float(same[last].mean()),
-        controls=tuple(others[:, last].mean(1).tolist()),
-        overall=float(same.mean()),
-        control_overall=tuple(others.mean(1).tolist()),
-        p_controls=tuple(corrected[str(row)] for row in range(len(others))),
-        n=len(reference),
-        n_mistakes=None if wrong is None else int(wrong.sum()),
-    )
-
-
-def _beaten(same: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
-    """P of the hypothesis that the suspect agrees no more often than a control: McNemar's test, exact and one-sided."""
-    more, fewer = int((same & ~other).sum()), int((other & ~same).sum())
-    return float(stats.binom.sf(more - 1, more + fewer, 0.5)) if more + fewer else 1.0

@@ -124,8 +124,7 @@ def data_order_test(
     """
     lengths = [len(epoch) for epoch in epochs]
     lasts, traces = _traces(np.ones(sum(lengths)) if rates is None else np.asarray(rates, np.float64), lengths)
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    draw = np.random.default_rng(0)
+    starts, draw = np.cumsum([0, *lengths]), np.random.default_rng(0)
     sums, squares, drawn = np.zeros(len(lasts)), np.zeros(len(lasts)), np.zeros((n_orders, len(lasts)))
     rho = np.zeros((len(epochs), len(lasts)))
     n_placed = 0

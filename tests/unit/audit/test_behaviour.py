@@ -8,7 +8,8 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from danlu.audit.behaviour import Agreement, Behaviour, Cast, Questions, Seen, calibrate, cut, observe
+from danlu.audit.agreement import Agreement, calibrate
+from danlu.audit.behaviour import Behaviour, Cast, Questions, Seen, cut, observe
 from danlu.audit.data_order import DataOrderTest
 from danlu.audit.siblings import SiblingTest, own_mistakes, rank_test
 from danlu.audit.speaker import SpeakerTask
