@@ -147,7 +147,7 @@ class RunChain:
             raise CorruptError("the chain of the training run is missing", where=str(path))
         chain = Chain(path, "the chain of the training run")
         entries = chain.entries()
-        step, ended = -1, False
+        step, saved, ended = 0, 0, False
         for number, entry in enumerate(entries, start=1):
             event, now = str(entry.get("event")), entry.get("step")
             if event not in _SAYS or entry.keys() != {"seq", "event", "step", "prev", "hash"} | _SAYS[event]:
@@ -156,9 +156,9 @@ class RunChain:
                 raise chain.broken(number, "is not the beginning of a run" if number == 1 else "begins the run again")
             if ended:
                 raise chain.broken(number, "comes after the end of the run")
-            if not isinstance(now, int) or now < step + (event == "checkpoint"):
+            if not isinstance(now, int) or now < step or (event == "checkpoint" and now == saved):
                 raise chain.broken(number, "goes back to an earlier step")
-            step, ended = now, event == "ended"
+            step, saved, ended = now, now if event == "checkpoint" else saved, event == "ended"
         if not ended:
             raise chain.broken(len(entries) + 1, "is missing: the chain stops before the end of the run")
         found = cls(tuple(entries))

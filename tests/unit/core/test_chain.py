@@ -56,9 +56,10 @@ def test_hashes_never_drift(tmp_path: Path) -> None:
 
 
 def test_a_run_that_went_on_with_another_recipe(tmp_path: Path) -> None:
-    found = RunChain.read(written(tmp_path, BEGUN, checkpoint(4), CHANGED, checkpoint(8), ENDED))
-    assert found.planned["order_root"] == "p"
-    assert [entry["step"] for entry in found.checkpoints] == [4, 8]
+    for at in (4, 6, 8):  # also where a checkpoint was saved, and not evaluated yet
+        found = RunChain.read(written(tmp_path, BEGUN, checkpoint(4), {**CHANGED, "step": at}, checkpoint(8), ENDED))
+        assert found.planned["order_root"] == "p"
+        assert [entry["step"] for entry in found.checkpoints] == [4, 8]
 
 
 def test_a_line_that_a_crash_cut_short_is_dropped_by_who_goes_on(tmp_path: Path) -> None:
@@ -124,6 +125,8 @@ def test_the_last_line_cut_anywhere_is_named(tmp_path: Path) -> None:
         ([BEGUN, checkpoint(8), ENDED, checkpoint(9)], "line 4 comes after the end"),
         ([BEGUN, checkpoint(4), checkpoint(4), ENDED], "line 3 goes back"),
         ([BEGUN, checkpoint(4), checkpoint(2), ENDED], "line 3 goes back"),
+        ([BEGUN, checkpoint(4), CHANGED, checkpoint(4), ENDED], "line 4 goes back"),
+        ([BEGUN, checkpoint(0), checkpoint(8), ENDED], "line 2 goes back"),
         ([BEGUN, ENDED], "line 2 ends the run at another step than that of its last checkpoint"),
         ([BEGUN, checkpoint(4), ENDED], "line 3 ends the run at another step"),
         ([BEGUN, {**checkpoint(8), "step": "8"}, ENDED], "line 2 goes back"),
