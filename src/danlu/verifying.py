@@ -126,8 +126,10 @@ def _statement(workspace: Workspace, artifact: Artifact, config: VerifyConfig, p
     made += [item for data in stated.fact("data") for item in _data(workspace, data)]
     made += check_chain(artifact, stated)
     yield from made
-    wrong = [item.name for item in (check_manifest(artifact), *made) if item.mark == "wrong"]
-    yield from _opened(workspace, artifact, stated, config, progress, f"wrong is the {wrong[0]}" if wrong else None)
+    needed = (check_manifest(artifact), *(item for item in made if item.name != "last weights"))
+    wrong = [item.name for item in needed if item.mark == "wrong"]
+    hindered = f"{wrong[0]} is wrong, and it takes that" if wrong else None
+    yield from _opened(workspace, artifact, stated, config, progress, hindered)
     yield from _evaluations(workspace, artifact, stated)
     yield from _claims(stated)
 
