@@ -20,6 +20,7 @@ from danlu.core.artifact import Artifact
 from danlu.core.errors import UsageError
 from danlu.core.progress import Silent
 from danlu.model.base import Task
+from danlu.recording import record
 from danlu.report.audit import audit_page
 from danlu.train.order import RunOrder
 from danlu.train.prepare import Sources
@@ -118,7 +119,7 @@ def test_a_suspect_behind_an_endpoint_is_known_by_its_answers(home: Home) -> Non
     assert facts["seed"] == "the weights of one of the two are not at hand"
     assert facts["content"] is facts["clones"] is None
     assert facts["suspect"] == {"name": address, "folder": "secret-poet", "model": "secret/poet"}
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((record(home.workspace, Artifact.open(folder), Silent()).path / "manifest.json").read_text())
     assert "suspect" not in manifest["parents"]
     assert "reference" in manifest["parents"]
     kept = (folder / "requests.jsonl").read_text(encoding="utf-8").splitlines()

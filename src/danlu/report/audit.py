@@ -167,7 +167,7 @@ def _sentence(facts: Mapping[str, Any], order: Mapping[str, Any]) -> Text:
         )
     if not facts["p"].keys() - {"content"}:
         return t(
-            "Of {b} and {a} only bits could be compared: {s} of the suspect’s numbers are the same to the last bit.",
+            "No exact test could be made of {b} and {a} but that of bits: {s} of the suspect’s numbers are the same.",
             "{b} 与 {a} 除逐位比较外无法进行任何检验。被审模型有 {s} 的数值与参照模型逐位相同。",
             **names,
             s=percent(facts["content"]["rounded_share"]),
@@ -240,7 +240,8 @@ def _units_beyond(facts: Mapping[str, Any]) -> bool:
     return not behaved.get("beyond") or bool(
         facts["clones"]
         and len(facts["control_clones"]) > 1
-        and facts["clones"]["share"] > max(facts["control_clones"]) + 5 * statistics.stdev(facts["control_clones"])
+        and facts["clones"]["share"]
+        > max(facts["control_clones"]) + max(0.1, 5 * statistics.stdev(facts["control_clones"]))
     )
 
 
