@@ -89,13 +89,14 @@ def result_statement(
         facts: What was found.
     """
     parents = tested.manifest["parents"]
+    known_by = "danluFiles" if tested.kind == "audit" else "danluArtifact"  # an audit takes any folder of files
     described = {"name": tested.kind, "digest": {"danluArtifact": tested.digest}, "annotations": _described(tested)}
     configuration = [{"name": "config", "annotations": tested.config}]
-    configuration += [{"name": role, "digest": {"danluArtifact": digest}} for role, digest in parents.items()]
+    configuration += [{"name": role, "digest": {known_by: digest}} for role, digest in parents.items()]
     return {
         "_type": STATEMENT,
         "subject": [
-            *({"name": name, "digest": {"danluArtifact": digest}} for name, digest in models.items()),
+            *({"name": name, "digest": {known_by: digest}} for name, digest in models.items()),
             described,
             *_subjects(tested.path),
         ],

@@ -51,6 +51,7 @@ def test_a_test_is_an_in_toto_statement_with_a_test_result(tmp_path: Path) -> No
     assert not stated.is_training
     assert stated.fact("verdict") == "X"
     assert stated.files == found_in(draft.artifact.path)
+    assert plain["subject"][0] == {"name": "suspect", "digest": {"danluFiles": "1" * 64}}
 
 
 def test_a_statement_is_about_every_file_and_the_tensors(tmp_path: Path) -> None:
