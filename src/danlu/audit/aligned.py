@@ -195,7 +195,8 @@ def _by_likeness(suspect: Parameters, reference: Parameters) -> Alignment:
     """Blocks and basis by how like a unit of the reference the most like unit of the suspect is."""
     n_theirs, n_ours = suspect.n_blocks, reference.n_blocks
     itself = tuple(min(block, n_ours - 1) for block in range(n_theirs))
-    if len(blocks_of(suspect, "feed-forward")) != n_theirs or len(blocks_of(reference, "feed-forward")) != n_ours:
+    n_parts = [len(blocks_of(each, "feed-forward")) for each in (suspect, reference)]
+    if n_parts != [n_theirs, n_ours] or 0 in n_parts:
         return Alignment(layer_map=itself, basis="same", rotation=None)
     ours = [read_units(reference, "feed-forward", n).vectors[0] for n in range(n_ours)]
     theirs = [read_units(suspect, "feed-forward", n).vectors[0] for n in range(n_theirs)]

@@ -31,6 +31,8 @@ from danlu.model.base import Model
 
 __all__ = ["Findings", "Question", "examine"]
 
+_LEAD = 0.1
+"""Share of units by which a suspect must be ahead of all controls when clones are counted."""
 _MOSTLY = 0.5
 """Share of a part's numbers from which on it counts as the reference's."""
 
@@ -153,7 +155,7 @@ def examine(question: Question, progress: Progress) -> Findings:
         sibling = _sibling(suspect, reference, siblings)
         shares = tuple(each.share for each in control_clones if each is not None)
         exact = _p_values(order, identity, seed, sibling)
-        calibrated = {} if clones is None else {"clones": Calibrated(value=clones.share, controls=shares)}
+        calibrated = {} if clones is None else {"clones": Calibrated(value=clones.share, controls=shares, lead=_LEAD)}
         compared = bool(exact.keys() - {"content"})  # bits that differ do not speak against copied weights
         behaviour = question.behaviour
         if behaviour is not None:

@@ -27,7 +27,7 @@ _COVERED = (2.5, 97.5)
 """Percentiles between which a weight lies."""
 _LEAST = 0.03
 """The lower end of a parent's weight from which on it is one of those that were merged,"""
-_MOST_LEFT = 0.75
+_MOST_LEFT = 0.7
 """and the share of the difference that may be left unexplained at the most."""
 _COLLINEAR = 0.05
 """The share of what one parent adds to the others below which its weight cannot be told from theirs."""

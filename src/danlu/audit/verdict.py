@@ -28,12 +28,14 @@ class Calibrated:
     Attributes:
         value: The suspect's,
         controls: and those of the unrelated models.
-        n_spreads: Standard deviations of the controls by which the suspect must be beyond the largest of them.
+        n_spreads: Standard deviations of the controls by which the suspect must be beyond the largest of them,
+        lead: and by how much at the least: a few controls may be alike by chance.
     """
 
     value: float
     controls: tuple[float, ...]
     n_spreads: float = 5.0
+    lead: float = 0.0
 
     @property
     def p(self) -> float:
@@ -46,7 +48,7 @@ class Calibrated:
         if len(self.controls) < 2:
             return False
         spread = statistics.stdev(self.controls)
-        return self.value > max(self.controls) + self.n_spreads * spread
+        return self.value > max(self.controls) + max(self.lead, self.n_spreads * spread)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

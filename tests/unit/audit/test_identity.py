@@ -11,7 +11,7 @@ from danlu.audit.checkpoint import Checkpoint
 from danlu.audit.content import compare_content
 from danlu.audit.examine import Question, examine
 from danlu.audit.identity import IdentityTest, identity_test
-from danlu.audit.verdict import SMALLEST_P
+from danlu.audit.verdict import SMALLEST_P, Calibrated
 from danlu.core.progress import Silent
 from danlu.core.seeds import Seeds
 from danlu.model.base import Model, Signature
@@ -65,6 +65,11 @@ def test_one_stolen_matrix_is_enough_and_its_name_does_not_matter(tmp_path: Path
     assert found.same == ("blocks.0.feedforward.gate.weight",)
     assert found.p == SMALLEST_P
     assert found.n_units == len(stolen)
+
+
+def test_a_few_controls_that_are_alike_by_chance_accuse_nobody() -> None:
+    assert Calibrated(value=0.05, controls=(0.01, 0.01)).beyond
+    assert not Calibrated(value=0.05, controls=(0.01, 0.01), lead=0.1).beyond
 
 
 def test_few_units_say_little(tmp_path: Path) -> None:

@@ -92,6 +92,13 @@ def test_a_model_trained_from_one_parent_is_not_merged() -> None:
         assert low < 0.05 < high + 0.1
 
 
+def test_a_model_of_the_same_base_is_not_merged() -> None:
+    base = model(0)
+    found = merged(model(3, base), [model(1, base), model(2, base)])
+    assert found.left == pytest.approx(0.75, abs=0.03), "no nearer to one than to the other"
+    assert not found.is_merged
+
+
 def test_an_unrelated_model_is_not_merged() -> None:
     base = model(0)
     assert not merged(model(9), [base, model(1, base), model(2, base)]).is_merged

@@ -13,7 +13,6 @@ from danlu.core.progress import Silent
 from danlu.core.seeds import Seeds
 from danlu.model.base import Model
 
-BITS_ARE_LEFT = "a copy's bits are left as they are where only units change places, not where they are turned"
 SEEN = [(way, "") for way in WAYS] + [(way, "everything") for way in WAYS if "only" not in way]
 SEEN += [
     (way, disguise) for way in ("copy", "int8 by row", "LoRA r=4") for disguise in ("reordered", "rotated", "rescaled")
@@ -67,7 +66,7 @@ def test_what_was_done_is_named_alone_and_in_disguise(
         assert set(found.changes.details.values()) == {"4"}
     if way == "merged":
         assert isinstance(found.merge, Merge)
-        assert found.merge.weights == pytest.approx((0.0, 0.6, 0.4), abs=0.02)
+        assert found.merge.weights == pytest.approx((0.0, 0.6, 0.4), abs=0.05)
 
 
 @pytest.mark.parametrize("way", ["feed-forward only", "attention only"])
