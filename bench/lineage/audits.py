@@ -16,6 +16,7 @@ from danlu.audit.behaviour import Behaviour, Cast, Questions, observe
 from danlu.audit.checkpoint import Checkpoint
 from danlu.audit.data_order import DataOrderTest, data_order_test, excess_losses
 from danlu.audit.examine import Findings, Question, examine
+from danlu.audit.merging import Merge
 from danlu.audit.resemblance import Resemblance
 from danlu.audit.seed_origin import SeedTest, seed_test
 from danlu.audit.siblings import SiblingTest, rank_test
@@ -34,7 +35,7 @@ COLUMNS = (
     *("suspect", "reference", "relation", "called", "verdict", "types", "disguises", "exact"),
     *("p_order_ff", "z_order_ff", "basis", "layer_map", "p_order_values", "z_order_values"),
     *("p_seed", "z_seed", "p_reverse_seed", "p_siblings", "p_data_order", "z_data_order", "p_behaviour", "beyond"),
-    *("clones", "bits_shared", "seconds", "peak_mib", "why"),
+    *("clones", "bits_shared", "merge_error", "merge_left", "seconds", "peak_mib", "why"),
 )
 """``called``: ``all`` of the audit, or its ``exact`` tests. ``exact``: test -> p corrected for their number. ``p_...``:
 before that; ``p_behaviour``: of the test against siblings by own mistakes; ``beyond``: the calibrated tests of
@@ -101,10 +102,12 @@ class Auditor:
 
     def _whole(self, pair: Pair, row: _Row, behaviour: Behaviour | None) -> None:
         seed = self.shop.items[pair.reference].values.get("seed")
+        weights = {self.shop.path(name): weight for name, weight in self.shop.items[pair.suspect].truth.weights.items()}
         question = Question(
             suspect=self.shop.path(pair.suspect),
             reference=self.shop.path(pair.reference),
             siblings=tuple(self.shop.path(name) for name in self.siblings(pair)[: self._n_siblings]),
+            parents=tuple(path for path in weights if path != self.shop.path(pair.reference)),
             start=self.start(pair.reference),
             seed=None if seed is None else str(seed),
             behaviour=behaviour,
@@ -112,6 +115,11 @@ class Auditor:
         findings = examine(question, Silent())
         row.values |= {"called": "all", "verdict": findings.verdict, **_told(findings)}
         row.values |= {"exact": json.dumps(dict(findings.p))}
+        if isinstance(findings.merge, Merge):
+            true = {path.name: weight for path, weight in weights.items()}
+            found = dict(zip(findings.merge.parents, findings.merge.weights, strict=True))
+            error = np.mean([abs(found.get(name, 0.0) - true.get(name, 0.0)) for name in {*found, *true}])
+            row.values |= {"merge_error": round(float(error), 5), "merge_left": round(findings.merge.left, 5)}
         for component, test in findings.order.items():
             _put_order(row, component, test)
         _put_seed(row, findings.seed)

@@ -250,6 +250,15 @@ def fractions(pairs: Rows, items: Mapping[str, Item]) -> Table:
         scores = [row["f1"] for row in named if row["what"] == column]
         value = float(np.mean(scores)) if scores else math.nan
         table.append({"what": f"macro F1 of {column}", "n": len(scores), "k": round(value, 4), "low": "", "high": ""})
+    errors = defaultdict(list)
+    for row in rows:
+        if row.get("merge_error"):
+            errors[items[row["suspect"]].label].append(float(row["merge_error"]))
+    for label, values in errors.items():
+        spread = {"low": min(values), "high": max(values)}
+        table.append(
+            {"what": f"error of weights, {label}", "n": len(values), "k": round(float(np.mean(values)), 4)} | spread
+        )
     return table
 
 

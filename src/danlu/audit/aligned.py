@@ -31,7 +31,10 @@ _CLEAR = 5.0
 _AS_GOOD = 0.8
 """A plainer choice is kept that gives no less than this share of the best one."""
 _MOVED = 0.5
-"""Share of units that must stand elsewhere before they count as put into another order."""
+"""Share of units that must stand elsewhere before they count as put into another order,"""
+_TURNED = 0.25
+"""and share of neighbours that must be turned round where there are more or fewer units than there were: leaving some
+out moves the others and turns none round; a random order turns half."""
 _ALIKE = 0.3
 """Cosine from which on two units or matrices are taken to be of one origin."""
 _SCALED = 0.2
@@ -66,8 +69,10 @@ class _Match:
 
     @property
     def is_moved(self) -> bool:
-        """Whether most stand at another place."""
-        return bool((self.theirs != self.ours).float().mean() > _MOVED)
+        """Whether they stand in another order; units that others were taken from between them do not."""
+        turned = (self.ours[self.theirs.argsort()].diff() < 0).float().mean()
+        as_many = self.theirs.max() == self.ours.max()
+        return bool((self.theirs != self.ours).float().mean() > _MOVED and (as_many or turned > _TURNED))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from danlu.audit.changes import Changes
 from danlu.audit.checkpoint import Checkpoint
 from danlu.audit.content import Content
 from danlu.audit.merging import Merge
+from danlu.audit.units import blocks_of
 
 __all__ = ["name_types"]
 
@@ -32,12 +33,12 @@ def name_types(
     """What was done.
 
     Returns:
-        Of ``depth changed``, ``width changed``, ``partial``, ``merged``, ``identical``, ``repackaged``, ``quantised``,
+        Of ``experts upcycled``, ``depth changed``, ``width changed``, ``partial``, ``merged``, ``identical``, ``repackaged``, ``quantised``,
         ``pruned``, ``LoRA merged``, ``trained further``, ``derived``.
     """
     if all(kind == "unrelated" for kind in changes.kinds.values()):
         return ("derived",)
-    types = []
+    types = ["experts upcycled"] if _has_experts(suspect) and not _has_experts(reference) else []
     shares = [share for part, share in changes.parts.items() if part != "embeddings"]
     if any(shares) and found.layer_map != tuple(range(reference.n_blocks)):
         types.append("depth changed")
@@ -55,6 +56,10 @@ def name_types(
     elif not types:
         types.append("repackaged")
     return tuple(types)
+
+
+def _has_experts(model: Checkpoint) -> bool:
+    return any(block.owner for block in blocks_of(model, "feed-forward"))
 
 
 def _other_width(suspect: Checkpoint, reference: Checkpoint) -> bool:

@@ -36,6 +36,7 @@ TESTS = {
 TYPES = {
     "identical": t("identical", "完全相同"),
     "repackaged": t("the same weights, packed otherwise", "权重相同，重新打包"),
+    "experts upcycled": t("its feed-forward parts were made experts", "前馈部分被复制成多个专家"),
     "depth changed": t("blocks added, removed or repeated", "层数改变"),
     "width changed": t("width changed", "宽度改变"),
     "partial": t("only a part of it is the reference’s", "只有一部分来自参照模型"),
