@@ -33,8 +33,8 @@ def name_types(
     """What was done.
 
     Returns:
-        Of ``experts upcycled``, ``depth changed``, ``width changed``, ``partial``, ``merged``, ``identical``, ``repackaged``, ``quantised``,
-        ``pruned``, ``LoRA merged``, ``trained further``, ``derived``.
+        Of ``experts upcycled``, ``depth changed``, ``width changed``, ``partial``, ``merged``, ``identical``,
+        ``repackaged``, ``quantised``, ``pruned``, ``LoRA merged``, ``trained further``, ``derived``.
     """
     if all(kind == "unrelated" for kind in changes.kinds.values()):
         return ("derived",)
