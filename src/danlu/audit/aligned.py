@@ -300,11 +300,11 @@ def _gain(model: Parameters, name: str) -> torch.Tensor | None:
 
 def _of_tokens(suspect: Parameters, reference: Parameters, found: Alignment) -> Pair | None:
     theirs, ours = suspect.read(TOKENS), reference.read(TOKENS)
-    if theirs.shape[0] != ours.shape[0]:
-        rows = shared_rows(suspect, reference)
-        if rows is None:
-            return None
+    rows = shared_rows(suspect, reference)  # tokens may have been given other numbers
+    if rows is not None:
         theirs, ours = theirs[rows[0]], ours[rows[1]]
+    elif len(theirs) != len(ours):
+        return None
     if found.rotation is not None:
         theirs = theirs @ found.rotation
     return Pair(TOKENS, "embeddings", theirs, ours, None, is_exact=found.rotation is None)

@@ -262,11 +262,11 @@ def _merge(suspect: Checkpoint, reference: Checkpoint, found: Alignment, questio
     with contextlib.ExitStack() as stack:
         parents = {question.reference.name: reference}
         theirs, ours = DrawnUnits(suspect), DrawnUnits(reference)
-        level = question.alpha / (2 * len(question.parents) * len(COMPONENTS))
         for path in question.parents:
             parent = stack.enter_context(Checkpoint(path))
             tests = [order_test(each, parent, component) for each in (theirs, ours) for component in COMPONENTS]
-            if any(isinstance(test, OrderTest) and test.p <= level for test in tests):
+            # One that is taken in by chance explains nothing and gets no weight, so nothing is corrected for.
+            if any(isinstance(test, OrderTest) and test.p <= question.alpha for test in tests):
                 parents[path.name] = parent
         if len(parents) < 2:
             return "no other model that was named is shown to be kin by the order of its units"

@@ -48,7 +48,7 @@ def name_types(
         types.append("partial")
     if isinstance(merge, Merge) and merge.is_merged:
         return (*types, "merged")
-    if content.share > _ALL and suspect.n_blocks == reference.n_blocks:
+    if content.share > _ALL and not types:
         same_names = {tensor.name for tensor in suspect.stored} == {tensor.name for tensor in reference.stored}
         return ("identical",) if same_names else ("repackaged",)
     if changes.most() != "unchanged":
