@@ -50,7 +50,7 @@ class Party:
     def told(self) -> dict[str, str]:
         """What the record says of it."""
         if isinstance(self.source, Path):
-            return {"name": self.name, "folder": self.source.name}
+            return {"name": self.source.name if "/" in self.name else self.name, "folder": self.source.name}
         return {"name": self.name, "folder": re.sub(r"[^\w.-]+", "-", self.source.name), "model": self.source.name}
 
 

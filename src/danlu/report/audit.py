@@ -96,7 +96,7 @@ def audit_page(facts: Mapping[str, Any], digests: Mapping[str, str]) -> str:
         digests: role -> digest of every model that took part.
     """
     order = {name: test for name, test in facts["order"].items() if isinstance(test, dict)}
-    test = order.get("feed-forward")
+    test = max(order.values(), key=lambda made: made["z"], default=None)
     rows = [(COMPONENTS[name], made["z"], facts["control_order"][name]) for name, made in order.items()]
     behaved = facts.get("behaviour") or {}
     if isinstance(behaved.get("data_order"), dict):

@@ -16,6 +16,7 @@ __all__ = [
     "code",
     "decimal",
     "duration",
+    "exact_p",
     "integer",
     "interval",
     "markdown",
@@ -217,6 +218,11 @@ def scientific(value: float) -> str:
         return "0"
     digits, _, exponent = f"{value:.1e}".partition("e")
     return f"{digits} × 10{str(int(exponent)).translate(_RAISED)}"
+
+
+def exact_p(p: float) -> str:
+    """A p-value that may be very small: ``0.49``, ``1.0 × 10⁻¹²``."""
+    return significant(p, 2) if p >= 1e-3 else scientific(p)
 
 
 def interval(low: float | None, high: float | None, write: Callable[[float | None], str] = percent) -> str:
