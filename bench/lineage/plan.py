@@ -236,11 +236,11 @@ _PRESERVING: dict[str, tuple[str, tuple[str, ...]]] = {
     "t1": ("T1 channels permuted", ("rotated",)),
     "t2": ("T2 units permuted", ("reordered",)),
     "t3": ("T3 sequence rotated", ("rotated",)),
-    "t4": ("T4 queries, keys rotated", ()),
-    "t5": ("T5 gains replaced", ()),
+    "t4": ("T4 queries, keys rotated", ("heads turned",)),
+    "t5": ("T5 gains replaced", ("rescaled",)),
     "t6": ("T6 units rescaled", ("rescaled",)),
-    "t-all": ("T1 to T6 together", ("rotated", "reordered")),
-    "rotated": ("Hadamard rotation, gains folded", ("rotated",)),
+    "t-all": ("T1 to T6 together", ("rotated", "reordered", "rescaled", "heads turned")),
+    "rotated": ("Hadamard rotation, gains folded", ("rotated", "heads turned")),
     "reindexed": ("tokens re-indexed", ()),
 }
 """Attack that changes no answer -> what it is called, and the disguises that an audit may name."""

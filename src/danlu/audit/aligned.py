@@ -21,7 +21,7 @@ from danlu.audit.alignment import TOKENS, from_tokens, procrustes, shared_rows
 from danlu.audit.unit_order import OrderTest
 from danlu.audit.units import COMPONENTS, Component, Parameters, blocks_of, read_units
 
-__all__ = ["PARTS", "Alignment", "Pair", "Part", "align", "pairs_of", "place"]
+__all__ = ["PARTS", "Alignment", "Pair", "Part", "align", "gain_of", "pairs_of", "place"]
 
 Part = Literal["embeddings", "attention", "feed-forward"]
 PARTS: tuple[Part, ...] = ("embeddings", "attention", "feed-forward")
@@ -36,7 +36,9 @@ _TURNED = 0.25
 """and share of neighbours that must be turned round where there are more or fewer units than there were: leaving some
 out moves the others and turns none round; a random order turns half."""
 _ALIKE = 0.3
-"""Cosine from which on two units or matrices are taken to be of one origin."""
+"""Cosine from which on two matrices are taken to be of one origin,"""
+_ONE = 0.45
+"""and two units; channels of a head that was turned are nearer to one of its own than matrices are by chance."""
 _SCALED = 0.2
 """Standard deviation of the logarithm of how much longer units' inputs have become, that training does not bring."""
 _FOUND = 0.3
@@ -90,6 +92,13 @@ class Alignment:
     basis: str
     rotation: torch.Tensor | None
     matches: Mapping[tuple[int, Component], _Match] = field(default_factory=dict)
+
+    def counterpart(self, name: str) -> str:
+        """What the reference calls what the suspect calls so."""
+        found = re.match(r"blocks\.(\d+)\.(.*)", name)
+        if found is None or int(found[1]) >= len(self.layer_map):
+            return name
+        return f"blocks.{self.layer_map[int(found[1])]}.{found[2]}"
 
     @property
     def disguises(self) -> tuple[str, ...]:
@@ -156,8 +165,7 @@ def pairs_of(suspect: Parameters, reference: Parameters, found: Alignment) -> It
     """All matrices of the suspect that have a counterpart, one after another."""
     for name in suspect.names:
         match = _BLOCK.fullmatch(name)
-        number = re.match(r"blocks\.(\d+)\.(.*)", name)
-        ours = name if number is None else f"blocks.{_origin(found, int(number[1]))}.{number[2]}"
+        ours = found.counterpart(name)
         if match is not None and match[3] and ours not in reference:
             ours = ours.replace(match[3], "")  # an expert that a whole feed-forward part was made into
         if ours not in reference or len(suspect.shape(name)) != 2 or len(reference.shape(ours)) != 2:
@@ -172,10 +180,6 @@ def pairs_of(suspect: Parameters, reference: Parameters, found: Alignment) -> It
             continue
         if pair is not None and pair.theirs.shape == pair.ours.shape:
             yield pair
-
-
-def _origin(found: Alignment, block: int) -> int:
-    return found.layer_map[block] if block < len(found.layer_map) else block
 
 
 def _rotation(
@@ -256,7 +260,7 @@ def _match(
     if same_size and float(cosines.diagonal().mean()) >= _AS_GOOD * float(best.mean()):
         where = places, places
     else:
-        mutual = (cosines.argmax(0)[partner] == places) & (best > _ALIKE)
+        mutual = (cosines.argmax(0)[partner] == places) & (best > _ONE)
         if float(mutual.sum()) < _FOUND * min(cosines.shape):
             return None
         where = partner[mutual], places[mutual]
@@ -276,7 +280,7 @@ def _scale(
     """By how much units read more and write less, or the other way round; None: by no more than training brings."""
     lengths = []
     for model, (reads, writes), units in zip((suspect, reference), paths, where, strict=True):
-        gain = _gain(model, reads)
+        gain = gain_of(model, reads)
         matrix = model.read(reads)
         written = model.read(writes).norm(dim=0)
         if component == "values":
@@ -291,7 +295,7 @@ def _scale(
     return by
 
 
-def _gain(model: Parameters, name: str) -> torch.Tensor | None:
+def gain_of(model: Parameters, name: str) -> torch.Tensor | None:
     """What a matrix is multiplied by from the norm that it reads from."""
     match = _BLOCK.fullmatch(name)
     norm = f"blocks.{match[1]}.{_NORMS[match[2]]}.weight" if match is not None else "norm.weight"
@@ -301,7 +305,7 @@ def _gain(model: Parameters, name: str) -> torch.Tensor | None:
 def _of_tokens(suspect: Parameters, reference: Parameters, found: Alignment) -> Pair | None:
     theirs, ours = suspect.read(TOKENS), reference.read(TOKENS)
     rows = shared_rows(suspect, reference)  # tokens may have been given other numbers
-    if rows is not None:
+    if rows is not None and not (torch.equal(*rows) and len(theirs) == len(ours)):
         theirs, ours = theirs[rows[0]], ours[rows[1]]
     elif len(theirs) != len(ours):
         return None
@@ -321,7 +325,7 @@ def _of_block(suspect: Parameters, reference: Parameters, found: Alignment, name
             b, a = (_plain(model, matrix.T).T for model, matrix in ((suspect, b), (reference, a)))
             b = found.rotation.T @ b
         else:
-            gain, theirs = _gain(reference, ours), _gain(suspect, name)
+            gain, theirs = gain_of(reference, ours), gain_of(suspect, name)
             a = _plain(reference, a if gain is None else a * gain)
             b = _plain(suspect, b if theirs is None else b * theirs) @ found.rotation
     of_units: Component = "values" if half == "attention" else "feed-forward"

@@ -22,6 +22,7 @@ from danlu.audit.resemblance import Resemblance
 from danlu.audit.seed_origin import SeedTest, seed_test
 from danlu.audit.siblings import SiblingTest, rank_test
 from danlu.audit.types import name_types
+from danlu.audit.undone import undone
 from danlu.audit.unit_order import OrderTest, order_test
 from danlu.audit.units import COMPONENTS, Block, Component, DrawnUnits, blocks_of
 from danlu.audit.verdict import ALPHA, Calibrated, Verdict, decide
@@ -75,7 +76,7 @@ class Findings:
         verdict: See :data:`danlu.audit.verdict.Verdict`.
         types: What was done, where kinship is shown: ``trained further``, ``depth changed``, ...
         parts: Where only a part of it is the reference's, which.
-        disguises: What was done that no training does: ``rotated``, ``reordered``, ``rescaled``.
+        disguises: What was done that no training does: ``rotated``, ``reordered``, ``rescaled``, ``heads turned``.
         p: Exact test -> p-value corrected for their number.
         order: Component -> the test of the order of its units, or why it could not be made.
         control_order: Component -> z of the same test for every control and sibling that it could be made for.
@@ -248,11 +249,18 @@ def _what_was_done(
     question: Question,
 ) -> _Done:
     found = align(suspect, reference, order)
-    changes = read_changes(pairs_of(suspect, reference, found))
+    seen: set[str] = set()
+    changes = read_changes(undone(pairs_of(suspect, reference, found), suspect, reference, found, seen))
     merge = _merge(suspect, reference, found, question)
     types = name_types(suspect, reference, found, content, changes, merge)
     parts = tuple(part for part, share in changes.parts.items() if share > _MOSTLY) if "partial" in types else ()
-    return _Done(types=types, parts=parts, disguises=found.disguises, changes=changes, merge=merge)
+    return _Done(
+        types=types,
+        parts=parts,
+        disguises=(*found.disguises, *sorted(seen - {*found.disguises})),
+        changes=changes,
+        merge=merge,
+    )
 
 
 def _merge(suspect: Checkpoint, reference: Checkpoint, found: Alignment, question: Question) -> Merge | str | None:

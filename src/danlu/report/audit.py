@@ -56,7 +56,8 @@ PARTS = {
 DISGUISES = {
     "rotated": t("its sequence was rotated", "残差流被旋转"),
     "reordered": t("its units were put into another order", "单元顺序被打乱"),
-    "rescaled": t("its units were rescaled", "单元被缩放"),
+    "rescaled": t("its units or channels were rescaled", "单元或通道被缩放"),
+    "heads turned": t("the channels of its heads were turned", "注意力头内的通道被旋转"),
 }
 REASONS = {
     "the seeds of the reference's run are not at hand": t(
