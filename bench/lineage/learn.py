@@ -34,7 +34,7 @@ from derive import Made, remade, tensors_of
 from plan import Item
 from shop import MAX_LEN, Shop
 
-__all__ = ["TRAINED", "train_base"]
+__all__ = ["TRAINED", "train_base", "train_further"]
 
 _RATE = 2e-3
 _VALID_TOKENS = 4096
@@ -77,7 +77,7 @@ def _never(*_: object) -> dict[str, float]:
     raise AssertionError("a language model is judged by its loss")
 
 
-def _train(
+def train_further(
     shop: Shop, module: Gpt, tokenizer: Tokenizer, item: Item, loss: Loss = plain_loss, rate: float | None = None
 ) -> Gpt:
     """Optimizer steps on a module, in place: as many as the item says, in an order of its own."""
@@ -113,7 +113,7 @@ class _Steps:
 def tuned(shop: Shop, item: Item) -> Made:
     """All weights trained further."""
     tokenizer = shop.tokenizer(item.on)
-    return Made(module=_train(shop, shop.module(item.on), tokenizer, item), tokenizer=tokenizer)
+    return Made(module=train_further(shop, shop.module(item.on), tokenizer, item), tokenizer=tokenizer)
 
 
 def lora(shop: Shop, item: Item) -> Made:
@@ -121,7 +121,7 @@ def lora(shop: Shop, item: Item) -> Made:
     module, tokenizer = shop.module(item.on), shop.tokenizer(item.on)
     add_adapters(module, LoraConfig(rank=item.values["rank"], alpha=2.0 * item.values["rank"], dropout=0.0))
     initialise_adapters(module, Seeds.new())
-    _train(shop, module, tokenizer, item)
+    train_further(shop, module, tokenizer, item)
     merge_adapters(module)
     return Made(module=module, tokenizer=tokenizer)
 
@@ -142,7 +142,7 @@ def extended(shop: Shop, item: Item) -> Made:
     larger = Gpt(module.config, signature)
     larger.load_state_dict(tensors)
     larger.to(next(module.parameters()).device)
-    return Made(module=_train(shop, larger, tokenizer, item), tokenizer=tokenizer)
+    return Made(module=train_further(shop, larger, tokenizer, item), tokenizer=tokenizer)
 
 
 def distilled(shop: Shop, item: Item) -> Made:
@@ -161,7 +161,7 @@ def distilled(shop: Shop, item: Item) -> Made:
             return F.cross_entropy(said_MV, told_MV.argmax(-1))
         return F.kl_div(said_MV.log_softmax(-1), told_MV.log_softmax(-1), reduction="batchmean", log_target=True)
 
-    return Made(module=_train(shop, student, tokenizer, item, loss), tokenizer=tokenizer)
+    return Made(module=train_further(shop, student, tokenizer, item, loss), tokenizer=tokenizer)
 
 
 def relearnt(shop: Shop, item: Item) -> Made:
@@ -179,7 +179,7 @@ def relearnt(shop: Shop, item: Item) -> Made:
         made = remade(module, tensors | {name: new[name] for name in anew})
         for name, parameter in made.named_parameters():
             parameter.requires_grad_(name in anew)
-    _train(shop, made, tokenizer, item)
+    train_further(shop, made, tokenizer, item)
     return Made(module=made.requires_grad_(True), tokenizer=tokenizer)
 
 
