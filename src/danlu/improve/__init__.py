@@ -1,0 +1,1 @@
+"""From feedback to the next champion: who answers whom, which of two models is better, and when that is known."""
