@@ -15,7 +15,7 @@ themselves those by which nothing was found. A commitment that is older than the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,7 +25,7 @@ from scipy import stats
 from torch.nn import functional as F
 
 from danlu.audit.alignment import TOKENS, procrustes, shared_rows
-from danlu.audit.units import Parameters, read_units
+from danlu.audit.units import Parameters, blocks_of, read_units
 from danlu.audit.verdict import SMALLEST_P
 from danlu.core.seeds import Seeds
 from danlu.model.base import Model
@@ -41,6 +41,8 @@ _MOST_UNITS = 512
 """and units of each, the first ones."""
 _TESTED = 4
 """One in so many channels is tested; by the others units are found. With fewer of those, faint traces are lost."""
+_AT_ONCE = 2048
+"""Units of the suspect that are read together."""
 _READS = ("gate", "up")
 """Matrices by which a unit of a feed-forward part reads the sequence."""
 
@@ -126,8 +128,8 @@ def _by_places(suspect: Parameters, shapes: Mapping[str, tuple[int, ...]], seeds
     for name, shape in shapes.items():
         if name not in suspect or suspect.shape(name) != shape:
             continue
-        theirs = suspect.read(name).flatten(1)[: max(1, _MOST_NUMBERS // int(np.prod(shape[1:])))]
-        theirs = F.normalize(theirs, dim=1).double()
+        rows = torch.arange(min(shape[0], max(1, _MOST_NUMBERS // int(np.prod(shape[1:])))))
+        theirs = F.normalize(suspect.read(name, rows=rows).flatten(1), dim=1).double()
         ours = torch.from_numpy(standard_rows(seeds, name, (len(theirs), *shape[1:]))).flatten(1)
         product += float((ours * theirs).sum())
         squared += float(theirs.square().sum())
@@ -146,7 +148,7 @@ def _tokens(
     kept = shared[1] < _MOST_NUMBERS // width
     theirs, ours = shared[0][kept], shared[1][kept]
     start = torch.from_numpy(standard_rows(seeds, TOKENS, (int(ours.max()) + 1, width)))
-    return suspect.read(TOKENS)[theirs], start[ours]
+    return suspect.read(TOKENS, rows=theirs), start[ours]
 
 
 def _by_tokens(theirs: torch.Tensor, start: torch.Tensor) -> _Way:
@@ -170,32 +172,49 @@ def _by_units(
     ours = torch.from_numpy(
         np.concatenate([np.stack([standard_rows(seeds, each, shape) for each in names_], 1) for names_ in names])
     )  # [units, reads, D]
-    theirs = torch.cat(
-        [read_units(suspect, "feed-forward", block).vectors[0, :, :-1] for block in range(suspect.n_blocks)]
-    )  # the last vector is what a unit writes
-    if theirs.shape[1] != ours.shape[1]:
+    if read_units(suspect, "feed-forward", 0, torch.arange(1)).vectors.shape[2] - 1 != ours.shape[1]:
         return []
-    found = [_matched(ours, theirs, "same")] if theirs.shape[2] == width else []
+    their_width = suspect.shape("blocks.0.feedforward.down.weight")[0]
+    found = [_matched(ours, suspect, None)] if their_width == width else []
     if rotation is not None:
-        found.append(_matched(ours, theirs @ rotation, "tokens"))
+        found.append(_matched(ours, suspect, rotation))
     return found
 
 
-def _matched(ours: torch.Tensor, theirs: torch.Tensor, basis: Literal["same", "tokens"]) -> _Way:
+def _matched(ours: torch.Tensor, suspect: Parameters, rotation: torch.Tensor | None) -> _Way:
     """Every unit of the start against the one of the suspect that is most like it in the channels that are not tested.
 
     It counts for more the further that one is ahead of the next.
 
     Args:
         ours: float64 ``[units, reads, D]``; standard normal.
-        theirs: float32 ``[their units, reads, D]``.
-        basis: How theirs were brought into the start's basis.
+        suspect: The suspect, of whose units only some are in memory at a time.
+        rotation: Brings it into the start's basis; None: it is in it.
     """
     tested = torch.arange(ours.shape[2]) % _TESTED == 0
-    looked_for, among = (each[:, :, ~tested].flatten(1).float() for each in (ours, theirs))
-    ahead, best = (looked_for @ F.normalize(among, dim=1).T).topk(min(2, len(theirs)), dim=1)
+    looked_for = ours[:, :, ~tested].flatten(1).float()
+    ahead = torch.zeros(len(ours), 0)
+    found = torch.zeros(len(ours), 0, int(tested.sum()) * ours.shape[1])
+    for theirs in _read(suspect, ours.shape[1]):
+        turned = theirs if rotation is None else theirs @ rotation
+        among = F.normalize(turned[:, :, ~tested].flatten(1), dim=1)
+        values, which = (looked_for @ among.T).topk(min(2, len(turned)), dim=1)
+        ahead, order = torch.cat([ahead, values], dim=1).sort(dim=1, descending=True)
+        found = torch.cat([found, turned[:, :, tested].flatten(1)[which]], dim=1)
+        found = found.take_along_dim(order[:, :2, None], dim=1)
+        ahead = ahead[:, :2]
     weights = (ahead[:, 0] - ahead[:, -1] + 1e-6).double()
-    start, found = ours[:, :, tested].flatten(1), theirs[best[:, 0]][:, :, tested].flatten(1).double()
-    product = (weights * (start * found).sum(1)).sum()
-    squared = (weights.square() * found.square().sum(1)).sum()
+    start, best = ours[:, :, tested].flatten(1), found[:, 0].double()
+    product = (weights * (start * best).sum(1)).sum()
+    squared = (weights.square() * best.square().sum(1)).sum()
+    basis: Literal["same", "tokens"] = "same" if rotation is None else "tokens"
     return _Way(float(product / squared.sqrt()), "units", basis, start.numel())
+
+
+def _read(suspect: Parameters, n_reads: int) -> Iterator[torch.Tensor]:
+    """What the suspect's units read, ``[units, reads, D]``, some at a time."""
+    for number, block in enumerate(blocks_of(suspect, "feed-forward")):
+        for rows in torch.split(torch.arange(suspect.shape(block.down)[1]), _AT_ONCE):
+            vectors = read_units(suspect, "feed-forward", number, rows).vectors[0]
+            if vectors.shape[1] == n_reads + 1:  # the last vector is what a unit writes
+                yield vectors[:, :-1]

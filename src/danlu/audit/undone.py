@@ -16,8 +16,9 @@ from dataclasses import replace
 import torch
 from torch.nn import functional as F
 
-from danlu.audit.aligned import Alignment, Pair, gain_of
+from danlu.audit.aligned import Alignment, Pair
 from danlu.audit.alignment import procrustes
+from danlu.audit.matching import gain_of
 from danlu.audit.units import Parameters
 
 __all__ = ["undone"]
