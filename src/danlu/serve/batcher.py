@@ -1,0 +1,263 @@
+"""Batches: which requests a model works on next, in the one thread of its process.
+
+What is answered in one go (classes, translations, vectors) is gathered: while a batch is being answered the next one
+fills, and a request with many inputs takes turns with the others. What is written token by token is never gathered:
+a text joins those that are being written as soon as there is a place, and leaves when it ends.
+
+Requests and replies are plain JSON values:
+
+    request   {"id": 7, "kind": "predict", "inputs": [...]} or {"id": 7, "kind": "write", "prompts": [...], ...}
+    reply     {"id": 7, "parts": [...]}, then {"id": 7, "done": {...}} or {"id": 7, "error": {...}}
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from danlu.model.base import State
+from danlu.serve.slots import Slots
+from danlu.serve.writing import Order, Text, choose
+
+__all__ = ["Batcher", "Continuous", "Gathering", "InputError", "Kind"]
+
+Request = dict[str, Any]
+Reply = dict[str, Any]
+
+_READ_AT_ONCE = 256
+"""Tokens of prompts that are read before the texts that are being written get their next token."""
+
+
+class InputError(Exception):
+    """A request that a model cannot answer.
+
+    Args:
+        code: For programs.
+        message: For people.
+        param: Which part of the request it is about.
+    """
+
+    def __init__(self, code: str, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.facts = {"code": code, "message": message, "param": param}
+
+
+class Batcher(Protocol):
+    """What decides on the next batch."""
+
+    def add(self, request: Request) -> None:
+        """Take a request; InputError where it can never be answered."""
+
+    def cancel(self, number: int) -> None:
+        """Forget a request, if it is still there."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is left to do."""
+        ...
+
+    @property
+    def patience(self) -> float:
+        """Seconds for which it is better to wait for more requests than to answer those that are here."""
+        ...
+
+    def step(self) -> list[Reply]:
+        """Work on one batch; what there is to reply."""
+        ...
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of question that is answered in one go.
+
+    Attributes:
+        prepare: Turns an input into what ``answer`` takes; InputError where it cannot be answered.
+        answer: Answers many inputs, one result each.
+    """
+
+    prepare: Callable[[Any], Any]
+    answer: Callable[[Sequence[Any]], list[Any]]
+
+
+@dataclass
+class _Job:
+    id: int
+    kind: str
+    inputs: list[Any]
+    results: list[Any]
+    arrived: float
+    n_taken: int = 0
+    n_answered: int = 0
+
+
+class Gathering:
+    """Dynamic batching.
+
+    Args:
+        kinds: What can be asked.
+        size: Inputs of a batch.
+        wait: Seconds that the first of a batch waits for others.
+    """
+
+    def __init__(self, kinds: dict[str, Kind], size: int, wait: float) -> None:
+        self._kinds, self._size, self._wait = kinds, size, wait
+        self._jobs: deque[_Job] = deque()
+
+    def add(self, request: Request) -> None:
+        """See :class:`Batcher`."""
+        kind = self._kinds[request["kind"]]
+        inputs = []
+        for place, given in enumerate(request["inputs"]):
+            try:
+                inputs.append(kind.prepare(given))
+            except InputError as error:
+                error.facts["param"] = f"{error.facts['param'] or 'inputs'}[{place}]"
+                raise
+        self._jobs.append(_Job(request["id"], request["kind"], inputs, [None] * len(inputs), time.monotonic()))
+
+    def cancel(self, number: int) -> None:
+        """See :class:`Batcher`."""
+        self._jobs = deque(job for job in self._jobs if job.id != number)
+
+    @property
+    def busy(self) -> bool:
+        """See :class:`Batcher`."""
+        return bool(self._jobs)
+
+    @property
+    def patience(self) -> float:
+        """See :class:`Batcher`."""
+        if not self._jobs or sum(len(job.inputs) for job in self._jobs) >= self._size:
+            return 0.0
+        return max(0.0, self._jobs[0].arrived + self._wait - time.monotonic())
+
+    def step(self) -> list[Reply]:
+        """See :class:`Batcher`."""
+        if not self._jobs:
+            return []
+        kind = self._jobs[0].kind
+        batch = self._taken([job for job in self._jobs if job.kind == kind])
+        answers = self._kinds[kind].answer([job.inputs[place] for job, place in batch])
+        for (job, place), answer in zip(batch, answers, strict=True):
+            job.results[place] = answer
+            job.n_answered += 1
+        done = [job for job in self._jobs if job.n_answered == len(job.inputs)]
+        # Who has been served goes to the end, so that the next batch begins with another kind or request.
+        rest = [job for job in self._jobs if job.n_answered < len(job.inputs)]
+        self._jobs = deque(sorted(rest, key=lambda job: job.n_answered > 0))
+        return [{"id": job.id, "done": {"results": job.results, "batch": len(batch)}} for job in done]
+
+    def _taken(self, jobs: Sequence[_Job]) -> list[tuple[_Job, int]]:
+        """The inputs of the next batch: one of each request in turn."""
+        batch: list[tuple[_Job, int]] = []
+        while len(batch) < self._size:
+            n_before = len(batch)
+            for job in jobs:
+                if job.n_taken < len(job.inputs) and len(batch) < self._size:
+                    batch.append((job, job.n_taken))
+                    job.n_taken += 1
+            if len(batch) == n_before:
+                break
+        return batch
+
+
+class Continuous:
+    """Continuous batching of texts that are written.
+
+    Args:
+        slots: Places for them.
+        order: Makes the texts of a request; InputError where it cannot be answered.
+        ends: The tokens that end a text.
+        vocab_size: Tokens V.
+    """
+
+    def __init__(self, slots: Slots, order: Callable[[Request], Order], ends: frozenset[int], vocab_size: int) -> None:
+        self._slots, self._order, self._ends, self._vocab_size = slots, order, ends, vocab_size
+        self._waiting: deque[Text] = deque()
+        self._orders: dict[int, Order] = {}
+        self._live: list[Text] = []
+        self._logits: list[torch.Tensor] = []
+        self._read: tuple[list[int], torch.Tensor, State] | None = None
+
+    def add(self, request: Request) -> None:
+        """See :class:`Batcher`."""
+        order = self._order(request)
+        self._orders[order.id] = order
+        self._waiting.extend(text for text in order.texts if not text.ended)
+
+    def cancel(self, number: int) -> None:
+        """See :class:`Batcher`; its texts give up their places."""
+        if self._orders.pop(number, None) is None:
+            return
+        self._waiting = deque(text for text in self._waiting if text.order.id != number)
+        for place in reversed(range(len(self._live))):
+            if self._live[place].order.id == number:
+                self._leave(place)
+
+    @property
+    def busy(self) -> bool:
+        """See :class:`Batcher`."""
+        return bool(self._orders)
+
+    @property
+    def patience(self) -> float:
+        """See :class:`Batcher`: nobody ever waits for company."""
+        return 0.0
+
+    @torch.inference_mode()
+    def step(self) -> list[Reply]:
+        """See :class:`Batcher`: a token more of every text that has a place."""
+        self._admit()
+        if self._live:
+            for text, chosen in zip(self._live, choose(self._live, torch.cat(self._logits)), strict=True):
+                text.add(chosen, self._ends)
+        replies = self._replies()
+        for place in reversed(range(len(self._live))):
+            if self._live[place].ended:
+                self._leave(place)
+        if self._live:
+            logits_BV = self._slots.advance([text.tokens[-1] for text in self._live])
+            self._logits = [logits_BV[place : place + 1] for place in range(len(self._live))]
+        return replies
+
+    def _admit(self) -> None:
+        """Read waiting prompts while there are places; of many only some, so that nobody's text stands still."""
+        n_read = 0
+        while self._waiting and len(self._live) < self._slots.n_places and n_read < _READ_AT_ONCE:
+            text = self._waiting.popleft()
+            prompt = text.prompt.tokens
+            if self._read is None or self._read[0] is not prompt:
+                self._read = (prompt, *self._slots.read(prompt))
+                n_read += len(prompt)
+            _, logits_1V, state = self._read
+            if text.order.config.repetition_penalty != 1:
+                text.seen = torch.zeros(self._vocab_size, dtype=torch.bool)
+                text.seen[prompt] = True
+            self._slots.add(state)
+            self._live.append(text)
+            self._logits.append(logits_1V)
+        if not self._waiting:
+            self._read = None
+
+    def _replies(self) -> list[Reply]:
+        replies: list[Reply] = []
+        for order in list(self._orders.values()):
+            if order.streamed and (parts := [part for text in order.texts if (part := text.take())]):
+                replies.append({"id": order.id, "parts": parts})
+            if order.done:
+                counts = {"prompt_tokens": order.n_prompt_tokens, "completion_tokens": order.n_written}
+                texts = [] if order.streamed else [text.take() for text in order.texts]
+                replies.append({"id": order.id, "done": {"texts": texts, **counts}})
+                del self._orders[order.id]
+        return replies
+
+    def _leave(self, place: int) -> None:
+        last = self._slots.remove(place)
+        self._live[place], self._logits[place] = self._live[last], self._logits[last]
+        self._live.pop()
+        self._logits.pop()
