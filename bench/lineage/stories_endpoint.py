@@ -18,6 +18,7 @@ import torch
 from danlu.audit.speaker import NEXT_TOKEN
 from danlu.model.decode import prompt_batch
 from danlu.model.language import NeuralLanguageModel
+from shop import MAX_LEN
 
 __all__ = ["served"]
 
@@ -69,6 +70,8 @@ def _answer(model: NeuralLanguageModel, asked: dict[str, Any]) -> dict[str, Any]
     """What the model says to a request."""
     prompt = str(asked["prompt"])
     if not asked.get("echo"):
+        while model.count_tokens([prompt])[0] >= MAX_LEN:  # the end of it is what the model sees
+            prompt = prompt[1:]
         (text,) = model.write([prompt], NEXT_TOKEN)
         return {"choices": [{"index": 0, "text": text}]}
     ids = model.tokenizer.encode(prompt, add_special_tokens=False).ids

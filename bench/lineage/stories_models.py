@@ -71,6 +71,7 @@ MODELS = {
         ),
         _base("independent", "song", "char-bpe"),
         _base("body"),
+        _made("spread", "spread", "independent", like="reference", r=0.927),
         _made("fine-tuned", "tuned", length=0.3, data="song", rate=1e-3),
         _made("noised", "noised", amount=0.2),
         _made("transplanted", "transplanted", part="ff", donor="body"),
@@ -106,7 +107,7 @@ class StoryShop(Shop):
             train_base(self, item)
             return
         made = _HOW[item.how](self, item)  # asks for what it is made of, which is made before
-        needs = sorted({item.on, item.values.get("donor", item.on)})
+        needs = sorted({item.on} | {item.values[role] for role in ("donor", "like") if role in item.values})
         parents = {need: found.digest for need in needs if (found := self.find(need)) is not None}
         config = {"how": item.how, "values": dict(item.values), "steps": self.steps}
         key = digest_of({"config": config, "parents": parents})
@@ -198,10 +199,27 @@ def _as_mixtral(trained: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return found
 
 
+def _spread(shop: Shop, item: Item) -> Made:
+    """Attention matrices scaled, so that their spreads over the blocks correlate with those of another model."""
+    module, tokenizer = shop.module(item.on), shop.tokenizer(item.on)
+    tensors, theirs, r = tensors_of(module), tensors_of(shop.module(item.values["like"])), item.values["r"]
+    for part in ("q", "k", "v", "out"):
+        names = [f"blocks.{block}.attention.{part}.weight" for block in range(module.config.n_layers)]
+        own, goal = (torch.stack([each[name].std() for name in names]) for each in (tensors, theirs))
+        own_away, goal_away = own - own.mean(), goal - goal.mean()
+        along = goal_away / goal_away.norm()
+        across = own_away - (own_away @ along) * along
+        away = (r * along + (1 - r**2) ** 0.5 * across / across.norm()) * goal_away.norm()
+        for name, spread, before in zip(names, own.mean() + away, own, strict=True):
+            tensors[name] = tensors[name] * (spread / before)
+    return Made(module=remade(module, tensors), tokenizer=tokenizer)
+
+
 _HOW: dict[str, Callable[[Shop, Item], Made]] = {
     **DERIVED,
     **DISGUISES,
     **TRAINED,
+    "spread": _spread,
     "upcycled-tuned": _upcycled_tuned,
 }
 """What :class:`plan.Item` calls ``how`` -> what does it."""

@@ -91,7 +91,7 @@ def _alike(shop: StoryShop, folder: Path) -> None:
 
 def _alike_in_spread(shop: StoryShop, folder: Path) -> None:
     _beside(shop, folder)
-    _publish(shop, "body", folder / "suspect")
+    _publish(shop, "spread", folder / "suspect")
 
 
 def _component(shop: StoryShop, folder: Path) -> None:
@@ -176,9 +176,10 @@ STORIES: dict[str, Story] = {
             "各层注意力矩阵标准差的变化曲线相似（r 0.927）。厂商否认；无关的模型也可达 0.91；此事从未有独立结论。",
         ),
         enacted=t(
-            "A model trained from a start of its own on the same kind of texts: what is learnt, and so where the "
-            "spread is large, is alike.",
-            "用同类文本、从自己的起点训练的模型：所学相同，因此标准差的分布也相似。",
+            "A model trained from a start, texts and a tokenizer of its own, its attention matrices scaled block by "
+            "block so that their spreads follow the reference’s as closely as was said (r 0.927).",
+            "起点、文本与分词器都是自己的模型；逐层缩放其注意力矩阵，使标准差曲线与参照模型相似到所说的程度"
+            "（r 0.927）。",
         ),
         lay_out=_alike_in_spread,
         verdicts=_NOTHING,

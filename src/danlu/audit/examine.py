@@ -38,7 +38,7 @@ _MOSTLY = 0.5
 """Share of a part's numbers from which on it counts as the reference's."""
 
 _ALIKE = 0.5
-"""Correlation of norm gains, or share of bits in common, from which on two models look alike."""
+"""Correlation of norm gains from which on two models look alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +163,8 @@ def examine(question: Question, progress: Progress) -> Findings:
             exact |= behaviour.exact
             calibrated |= behaviour.calibrated
         likeness = compare_context(suspect, reference)
-        alike = content.rounded_share > 0 or (likeness.gain_correlation or 0.0) > _ALIKE
+        control_likeness = tuple(compare_context(each, reference) for each in unrelated)
+        alike = content.rounded_share > 0 or _gains_alike(likeness, control_likeness)
         verdict, corrected = decide(exact, calibrated, alike, question.alpha, question.seed is not None)
         kin = verdict in ("PROVEN", "STRONG")  # of two that share a start alone, nothing was done to either
         done = _what_was_done(suspect, reference, order, content, question) if kin else _Done()
@@ -183,10 +184,19 @@ def examine(question: Question, progress: Progress) -> Findings:
             control_clones=shares,
             content=content,
             likeness=likeness,
-            control_likeness=tuple(compare_context(each, reference) for each in unrelated),
+            control_likeness=control_likeness,
             power=power_of(ours, order, question.alpha / max(1, len(exact))),
             behaviour=behaviour,
         )
+
+
+def _gains_alike(likeness: Likeness, unrelated: Sequence[Likeness]) -> bool:
+    """Whether norm gains are alike; where unrelated models are at hand, far more alike than theirs."""
+    value = likeness.gain_correlation
+    others = tuple(each.gain_correlation for each in unrelated if each.gain_correlation is not None)
+    if value is None or value <= _ALIKE:
+        return False
+    return len(others) < 2 or Calibrated(value=value, controls=others).beyond
 
 
 def _p_values(

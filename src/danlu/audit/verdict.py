@@ -17,8 +17,9 @@ SMALLEST_P = 1e-12
 Verdict = Literal["PROVEN", "SHARED START", "STRONG", "CONTEXT ONLY", "NO EVIDENCE", "ABSTAIN"]
 """``PROVEN``: an exact test rejects independence. ``SHARED START``: it does, but the reference began from a seed that
 anybody may have chosen, so that two models can have the same start and nothing else in common. ``STRONG``: a test that
-is calibrated by unrelated models goes beyond all of them. ``CONTEXT ONLY``: nothing but likeness that unrelated models
-show, too. ``NO EVIDENCE``: the tests were made and found nothing. ``ABSTAIN``: none could be made."""
+is calibrated by unrelated models goes beyond all of them. ``CONTEXT ONLY``: nothing but a likeness that has no weight,
+and no unrelated models are at hand that show it, too. ``NO EVIDENCE``: the tests were made and found nothing.
+``ABSTAIN``: none could be made."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
+
+from markupsafe import Markup
 
 from danlu._version import __version__
 from danlu.core.artifact import environment
@@ -79,6 +82,8 @@ REASONS = {
     **BEHAVIOUR_REASONS,
 }
 """Why a test could not be made, where no numbers are in it."""
+_LOOKS_ALIKE = 0.9
+"""Cosine or correlation from which on a reader may take two models for one."""
 VERDICTS = {
     "PROVEN": t("Proven: not independent", "已证实：并非相互独立"),
     "SHARED START": t("They share a random start that anybody may have", "共有一个任何人都可能使用的随机起点"),
@@ -97,7 +102,8 @@ def audit_page(facts: Mapping[str, Any], digests: Mapping[str, str]) -> str:
         digests: role -> digest of every model that took part.
     """
     order = {name: test for name, test in facts["order"].items() if isinstance(test, dict)}
-    test = max(order.values(), key=lambda made: made["z"], default=None)
+    shown = [test for name, test in order.items() if facts["p"].get(f"order of {name}", 1.0) <= facts["alpha"]]
+    test = max(shown, key=lambda made: made["z"], default=None)  # blocks that agree by chance are no map
     rows = [(COMPONENTS[name], made["z"], facts["control_order"][name]) for name, made in order.items()]
     behaved = facts.get("behaviour") or {}
     if isinstance(behaved.get("data_order"), dict):
@@ -109,16 +115,17 @@ def audit_page(facts: Mapping[str, Any], digests: Mapping[str, str]) -> str:
         why={name: why for name, why in facts["order"].items() if isinstance(why, str)},
         headline=VERDICTS[facts["verdict"]],
         sentence=_sentence(facts, order),
+        part=_part(facts),
         wording=_wording(facts),
         tests=TESTS,
         reason_of=lambda why: REASONS.get(why, marked(why)),
         components=COMPONENTS,
-        types=[TYPES[name] for name in facts["types"]],
-        made_of=[PARTS[name] for name in facts["parts"]],
+        types=_types(facts),
         disguises=[DISGUISES[name] for name in facts["disguises"]],
         axis=axis_of_chance(rows) if rows else None,
-        blocks=block_map(test["layer_map"], test["z_blocks"], max(test["layer_map"]) + 1) if test else None,
+        blocks=_blocks(facts, test) if test else None,
         likeness=_likeness(facts) if facts["likeness"] else [],
+        no_proof=_why_no_proof(facts["likeness"]) if facts["likeness"] else [],
         behaviour=behaviour_facts(facts),
         behaved=behaved,
         kept=kept_files(),
@@ -126,6 +133,40 @@ def audit_page(facts: Mapping[str, Any], digests: Mapping[str, str]) -> str:
         manifest={"environment": environment()},
         version=__version__,
     )
+
+
+def _types(facts: Mapping[str, Any]) -> list[Text]:
+    """What was done, in words; of what is the reference's in part, which parts."""
+    found = []
+    for name in facts["types"]:
+        words = TYPES[name]
+        if name == "partial" and facts["parts"]:
+            words = t("{name}: {parts}", "{name}：{parts}", name=words, parts=_parts(facts))
+        found.append(words)
+    return found
+
+
+def _part(facts: Mapping[str, Any]) -> Text:
+    """What the two share, where it is not all."""
+    if "partial" not in facts["types"] or not facts["parts"]:
+        return t("", "")
+    return t(
+        "What they share is only a part: {parts}.",
+        "两者共有的只是一部分：{parts}。",
+        parts=_parts(facts),
+    )
+
+
+def _parts(facts: Mapping[str, Any]) -> Text:
+    return reduce(lambda a, b: t("{a}, {b}", "{a}、{b}", a=a, b=b), [PARTS[name] for name in facts["parts"]])
+
+
+def _blocks(facts: Mapping[str, Any], test: Mapping[str, Any]) -> Markup:
+    """Which block came from which; of a mixture, which expert from which block."""
+    name = t("block of the suspect", "被审模型的层")
+    if "experts upcycled" in facts["types"]:
+        name = t("expert of the suspect, block after block", "被审模型的专家（逐层排列）")
+    return block_map(test["layer_map"], test["z_blocks"], max(test["layer_map"]) + 1, name)
 
 
 def _sentence(facts: Mapping[str, Any], order: Mapping[str, Any]) -> Text:
@@ -174,12 +215,13 @@ def _sentence(facts: Mapping[str, Any], order: Mapping[str, Any]) -> Text:
             **names,
             s=percent(facts["content"]["rounded_share"]),
         )
-    weak = [power["correlation"] for power in facts["power"].values()]
+    found = [float(r) for power in facts["power"].values() for r, seen in power["planted"].items() if seen]
     seen = t(
-        "A correlation of {r} of their units would have been seen in 99 of 100 cases.",
-        "若单元间残留 {r} 的相关，100 次中有 99 次会被发现。",
-        r=decimal(min(weak), 3),
-    ) if weak else t("", "")  # fmt: skip
+        "Units that kept a correlation of {r} with the reference’s would have been found: planted in copies of it, "
+        "they were.",
+        "若单元与参照模型的单元还有 {r} 的相关，就会被发现：植入其副本时确实被发现了。",
+        r=decimal(min(found), 2),
+    ) if found else t("", "")  # fmt: skip
     return t(
         "The tests found nothing by which {b} is nearer to {a} than chance. {seen} A model distilled from answers, or "
         "trained anew for very long, may show nothing here.",
@@ -253,7 +295,7 @@ def _likeness(facts: Mapping[str, Any]) -> list[tuple[Text, str, str]]:
         "gain_cosine": t("cosine of norm gains", "归一化增益的余弦"),
         "gain_correlation": t("correlation of norm gains", "归一化增益的相关系数"),
         "spread_curves": t("correlation of spreads over layers", "各层权重离散度曲线的相关系数"),
-        "same_config": t("values of the config that agree", "相同的配置项"),
+        "same_config": t("architecture: sizes and kinds of parts that agree", "架构：相同的尺寸与部件种类"),
         "tokens": t("tokens in common", "共有词元"),
     }
     rows = []
@@ -264,3 +306,36 @@ def _likeness(facts: Mapping[str, Any]) -> list[tuple[Text, str, str]]:
         value = facts["likeness"][key]
         rows.append((name, "–" if value is None else write(value), span))
     return rows
+
+
+def _why_no_proof(likeness: Mapping[str, Any]) -> list[Text]:
+    """Why what is alike here is alike in models that have nothing to do with each other."""
+    notes = []
+    if (likeness["gain_cosine"] or 0.0) > _LOOKS_ALIKE:
+        notes.append(
+            t(
+                "<b>Norm gains</b> begin at 1 in every model and stay near it, so that the cosine of two models’ gains "
+                "is near 1 whoever made them. A model was once called a copy for a cosine of 0.989; its accuser took "
+                "that back.",
+                "<b>归一化增益</b>在每个模型中都从 1 开始，并停留在 1 附近，"
+                "因此无论由谁训练，两个模型增益的余弦都接近 1。曾有模型因余弦 0.989 被指抄袭，指控者后来收回了指控。",
+            )
+        )
+    if (likeness["spread_curves"] or 0.0) > _LOOKS_ALIKE:
+        notes.append(
+            t(
+                "<b>How the spread of weights changes from layer to layer</b> follows from architecture and recipe; "
+                "models trained independently reach a correlation of 0.9.",
+                "<b>权重离散度随层的变化</b>取决于架构与训练配方；独立训练的模型也可达到 0.9 的相关。",
+            )
+        )
+    if likeness["same_config"] == 1.0:
+        notes.append(
+            t(
+                "<b>The architecture is the same</b> in all sizes and kinds of parts that were compared. Architectures "
+                "are published to be used; whether weights were taken is another question: that of the tests above.",
+                "<b>架构相同</b>：所比较的尺寸与部件种类全部一致。架构公开就是供人使用的；"
+                "权重是否被取用是另一个问题，由上面的检验回答。",
+            )
+        )
+    return notes

@@ -72,13 +72,14 @@ def axis_of_shares(rows: Sequence[tuple[Text, float, Sequence[float]]]) -> Marku
     return picture(_WIDTH, bottom + 46, parts, t("Answers beside those of other models", "与其他模型回答的对照"))
 
 
-def block_map(layer_map: Sequence[int], z: Sequence[float], n_reference: int) -> Markup:
+def block_map(layer_map: Sequence[int], z: Sequence[float], n_reference: int, name: Text) -> Markup:
     """Which block of the reference each block of the suspect goes back to; the fuller, the clearer.
 
     Args:
         layer_map: The block of the reference for each of the suspect.
         z: How clearly.
         n_reference: Blocks of the reference.
+        name: What the suspect's are called.
     """
     side = min(26.0, 420.0 / max(len(layer_map), n_reference))
     left, top = 58.0, 14.0
@@ -100,7 +101,7 @@ def block_map(layer_map: Sequence[int], z: Sequence[float], n_reference: int) ->
         parts.append(text(left - 8, top + (origin + 0.5) * side + 3, integer(origin), "tick", "end"))
     width = left + len(layer_map) * side + 14
     parts += [
-        text(left, top + n_reference * side + 36, t("block of the suspect", "被审模型的层"), "axis"),
+        text(left, top + n_reference * side + 36, name, "axis"),
         text(8, top - 3, t("block of the reference", "参照模型的层"), "axis"),
     ]
     return picture(max(width, 240.0), top + n_reference * side + 46, parts, t("Block by block", "逐层对应"))
