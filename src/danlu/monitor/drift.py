@@ -1,0 +1,113 @@
+"""The distances of a window of requests, or of answers, from the reference.
+
+| signal | distance | what it is |
+|---|---|---|
+| lengths, unknown tokens, confidence, latency | Kolmogorov-Smirnov | the most that shares of "at most x" differ |
+| characters, classes | PSI (population stability index) | sum of (w - r) log(w / r); 0.1 is some, 0.25 much |
+| embeddings | squared MMD, Gaussian kernel (Gretton et al. 2012) | 0 where distributions are alike, below 2 |
+
+Each is a :data:`danlu.monitor.shift.Distance`: :func:`danlu.monitor.shift.measure_shift` gives it an interval and a
+p-value, :func:`danlu.monitor.shift.observed_shift` only its value, which is what :mod:`watch` needs of every window. A
+record is the unit: its characters or tokens belong together, and are dealt and redrawn together.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from danlu.core.errors import DataError
+from danlu.evaluate.metrics import Floats, Ints
+from danlu.monitor.shift import Distance
+
+__all__ = ["bandwidth_of", "ks_distance", "mmd_distance", "one_hot", "psi_distance"]
+
+PRIOR = 0.5
+"""Added to the count of each kind on either side (Jeffreys): a kind that is new has a finite distance."""
+
+
+def ks_distance(value_B: ArrayLike) -> Distance:
+    """Of numbers, one a record; ties are no trouble.
+
+    Raises:
+        DataError: A number is not finite.
+    """
+    value_B = np.asarray(value_B, np.float64)
+    if not np.isfinite(value_B).all():
+        row = int(np.argmin(np.isfinite(value_B)))
+        raise DataError(f"a number is {value_B[row]}", where=f"record {row}", advice="leave out what was not measured")
+    order = np.argsort(value_B, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(value_B[order])), len(order) - 1)
+
+    def distance(reference_RB: Floats, window_RB: Floats) -> Floats:
+        gap_RB = window_RB / window_RB.sum(1, keepdims=True) - reference_RB / reference_RB.sum(1, keepdims=True)
+        furthest_R: Floats = np.abs(np.cumsum(gap_RB[:, order], axis=1)[:, ends]).max(1)
+        return furthest_R
+
+    return distance
+
+
+def one_hot(class_B: Ints, n_classes: int) -> Floats:
+    """Counts (B, N) of records that each are of one kind."""
+    return np.eye(n_classes)[class_B]
+
+
+def psi_distance(count_BN: ArrayLike) -> Distance:
+    """Of counts of N kinds in each record: characters of a text, or one class (:func:`one_hot`).
+
+    Raises:
+        DataError: A count is below 0 or not finite.
+    """
+    count_BN = np.asarray(count_BN, np.float64)
+    if not (np.isfinite(count_BN) & (count_BN >= 0)).all():
+        raise DataError("counts of kinds must be 0 or more", advice="pass a table with a row for each record")
+
+    def shares(weight_RB: Floats) -> Floats:
+        total_RN = weight_RB @ count_BN + PRIOR
+        share_RN: Floats = total_RN / total_RN.sum(1, keepdims=True)
+        return share_RN
+
+    def distance(reference_RB: Floats, window_RB: Floats) -> Floats:
+        reference_RN, window_RN = shares(reference_RB), shares(window_RB)
+        psi_R: Floats = ((window_RN - reference_RN) * np.log(window_RN / reference_RN)).sum(1)
+        return psi_R
+
+    return distance
+
+
+def bandwidth_of(vector_BD: NDArray[np.floating]) -> float:
+    """The median distance between records (the usual choice), from all of them on equal terms.
+
+    Raises:
+        DataError: More than half of all records are the same.
+    """
+    squared_BB = _squared_distances(vector_BD)
+    median = float(np.sqrt(np.median(squared_BB[np.triu_indices(len(squared_BB), 1)])))
+    if not median > 0:
+        raise DataError("most embeddings are the same, or not finite", advice="look at the records, and at the model")
+    return median
+
+
+def mmd_distance(vector_BD: NDArray[np.floating], bandwidth: float) -> Distance:
+    """The squared maximum mean discrepancy of embeddings, (B, D); memory and time grow with B squared.
+
+    Each record is also compared with itself, which adds about 1/n + 1/m; what chance alone gives is taken off later.
+    For a permutation test, the bandwidth comes from both sides together, or from neither.
+    """
+    kernel_BB = np.exp(-_squared_distances(vector_BD) / (2 * bandwidth**2))
+
+    def distance(reference_RB: Floats, window_RB: Floats) -> Floats:
+        gap_RB = window_RB / window_RB.sum(1, keepdims=True) - reference_RB / reference_RB.sum(1, keepdims=True)
+        squared_R: Floats = np.einsum("rb,rb->r", gap_RB @ kernel_BB, gap_RB)
+        return np.maximum(squared_R, 0.0)
+
+    return distance
+
+
+def _squared_distances(vector_BD: NDArray[np.floating]) -> Floats:
+    vector_BD = vector_BD.astype(np.float64)
+    vector_BD -= vector_BD.mean(0)  # distances stay; cancellation is less
+    norm_B = (vector_BD**2).sum(1)
+    squared_BB: Floats = np.maximum(norm_B[:, None] + norm_B[None] - 2 * vector_BD @ vector_BD.T, 0.0)
+    np.fill_diagonal(squared_BB, 0.0)
+    return squared_BB
