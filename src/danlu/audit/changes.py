@@ -5,14 +5,13 @@ This names a change once kinship is established by other tests; it is no evidenc
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import astuple, dataclass
 from typing import Literal
 
-import numpy as np
 import torch
-from torch.nn import functional as F
 
 from danlu.audit.aligned import PARTS, Pair, Part
 from danlu.audit.quantisation import SCHEMES, scheme_of
@@ -37,6 +36,8 @@ _SKETCH = 512
 """Columns of the projection."""
 _EXPLAINED = 0.25
 """Share of a squared difference that may be left when the change that explains it best is made to the reference."""
+_AT_ONCE = 2**18
+"""Numbers of a matrix that are looked at together."""
 _MOST_ROWS = 256
 """Rows on which changes are tried."""
 
@@ -82,59 +83,100 @@ def read_changes(pairs: Iterable[Pair]) -> Changes:
     """
     kinds: dict[str, Change] = {}
     details: dict[str, str] = {}
-    sums = np.zeros(4)  # |d|^2, |a|^2, |b|^2, ab
-    n_zeros = n_numbers = 0
+    total = _Sums()
     scaled = []
     sizes: Counter[Part] = Counter()
     own: Counter[Part] = Counter()
     for pair in pairs:
-        b, a = pair.theirs, pair.ours
-        kinds[pair.name], detail = _kind(pair)
+        sums = _summed(pair)
+        kinds[pair.name], detail = _kind(pair, sums)
         if detail:
             details[pair.name] = detail
         if pair.is_scaled:
             scaled.append(pair.name)
         if pair.part is not None:
-            sizes[pair.part] += a.numel()
+            sizes[pair.part] += sums.n
         if kinds[pair.name] == "unrelated":
             continue
         if pair.part is not None:
-            own[pair.part] += a.numel()
-        sums += [float((x * y).sum(dtype=torch.float64)) for x, y in ((b - a, b - a), (a, a), (b, b), (a, b))]
-        n_zeros, n_numbers = n_zeros + int(((b == 0) & (a != 0)).sum()), n_numbers + a.numel()
-    squared, ours_squared, theirs_squared, product = sums
+            own[pair.part] += sums.n
+        total += sums
     return Changes(
         kinds=kinds,
         details=details,
-        distance=float(np.sqrt(squared / max(ours_squared, 1e-30))),
-        kept=float(product / np.sqrt(max(ours_squared * theirs_squared, 1e-30))),
-        zeros=n_zeros / max(1, n_numbers),
+        distance=total.distance,
+        kept=total.cosine,
+        zeros=total.n_zeros / max(1, total.n),
         scaled=tuple(scaled),
         parts={part: own[part] / sizes[part] for part in PARTS if sizes[part]},
     )
 
 
-def _kind(pair: Pair) -> tuple[Change, str]:
+@dataclass(frozen=True)
+class _Sums:
+    """Over all numbers of one or more matrices: d is the difference, a the reference's, b the suspect's."""
+
+    dd: float = 0.0
+    aa: float = 0.0
+    bb: float = 0.0
+    ab: float = 0.0
+    n_zeros: int = 0
+    n: int = 0
+
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def distance(self) -> float:
+        """Length of the difference as a share of the reference's."""
+        return math.sqrt(self.dd / max(self.aa, 1e-30))
+
+    @property
+    def cosine(self) -> float:
+        """Cosine of the two."""
+        return self.ab / math.sqrt(max(self.aa * self.bb, 1e-30))
+
+
+def _pieces(pair: Pair) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Rows of both matrices, so few that they stay near the processor."""
+    rows = max(1, _AT_ONCE // pair.ours.shape[1])
+    yield from zip(torch.split(pair.theirs, rows), torch.split(pair.ours, rows), strict=True)
+
+
+def _summed(pair: Pair) -> _Sums:
+    sums = _Sums()
+    for rows in _pieces(pair):
+        b, a = (each.flatten() for each in rows)
+        d = b - a
+        dd, aa, bb, ab = (float(x.dot(y)) for x, y in ((d, d), (a, a), (b, b), (a, b)))
+        sums += _Sums(dd, aa, bb, ab, int(((b == 0) & (a != 0)).sum()), len(a))
+    return sums
+
+
+def _kind(pair: Pair, sums: _Sums) -> tuple[Change, str]:
     b, a = pair.theirs, pair.ours
-    d = b - a
-    if not bool(d.any()):
+    if torch.equal(b, a):
         return "unchanged", ""
-    if float(F.cosine_similarity(b.flatten(), a.flatten(), dim=0)) < _ALIKE:
+    if sums.cosine < _ALIKE:
         return "unrelated", ""
-    if pair.is_exact and any(torch.equal(b, SCHEMES[name](a)) for name in ("bf16", "fp16")):
+    if pair.is_exact and any(_is_rounded(pair, SCHEMES[name]) for name in ("bf16", "fp16")):
         return "rounded", ""
     if pair.is_exact and (scheme := scheme_of(b)) and scheme != scheme_of(a):
         return "quantised", scheme
-    if pair.is_exact and float(((b == 0) & (a != 0)).float().mean()) > _ZEROS:
+    if pair.is_exact and sums.n_zeros > _ZEROS * sums.n:
         return "pruned", ""
     if not pair.is_exact:
-        if float(d.norm()) < _SAME * float(a.norm()):
+        if sums.distance < _SAME:
             return "unchanged", ""
         found = _explained(pair)
         if found is not None:
             return found
-    rank = _rank(d)
-    return ("low rank", str(rank)) if rank <= _RANK_SHARE * min(*d.shape, _SKETCH) else ("trained", "")
+    rank = _rank(pair)
+    return ("low rank", str(rank)) if rank <= _RANK_SHARE * min(*a.shape, _SKETCH) else ("trained", "")
+
+
+def _is_rounded(pair: Pair, scheme: Callable[[torch.Tensor], torch.Tensor]) -> bool:
+    return all(torch.equal(b, scheme(a)) for b, a in _pieces(pair))
 
 
 def _explained(pair: Pair) -> tuple[Change, str] | None:
@@ -166,9 +208,12 @@ def _pruned(a: torch.Tensor, b: torch.Tensor) -> tuple[float, float]:
     return (best + 1) / len(order), float(total[best])
 
 
-def _rank(d: torch.Tensor) -> int:
-    """Singular values that are no rounding; of a large matrix, of a random projection of its rows."""
-    if min(d.shape) > _SKETCH:
-        d = d @ torch.randn(d.shape[1], _SKETCH, generator=torch.Generator().manual_seed(0))
-    values = torch.linalg.svdvals(d)
+def _rank(pair: Pair) -> int:
+    """Singular values of the difference that are no rounding; of a large one, of a random projection of its rows."""
+    width = pair.ours.shape[1]
+    sketch = None
+    if min(pair.ours.shape) > _SKETCH:
+        sketch = torch.randn(width, _SKETCH, generator=torch.Generator().manual_seed(0))
+    rows = [b - a if sketch is None else (b - a) @ sketch for b, a in _pieces(pair)]
+    values = torch.linalg.svdvals(torch.cat(rows))
     return int((values > _NOISE * values[0]).sum())

@@ -14,6 +14,10 @@ _NEAR = 0.02
 """How far from a whole step a number may be; one that is no multiple is as near as that in one case of 25."""
 _MOST = 0.99
 """Share of numbers that must be on the grid."""
+_NEARLY = 0.9
+"""The same of the few that are looked at first,"""
+_FEW = 128
+"""so many groups, and numbers of each."""
 _ROWS = 512
 """Rows that are looked at, at the most."""
 
@@ -41,23 +45,35 @@ def scheme_of(matrix: torch.Tensor) -> str | None:
 def _on_grid(groups: torch.Tensor, bits: int) -> bool:
     largest = 2 ** (bits - 1) - 1
     low, high = groups.amin(1, keepdim=True), groups.amax(1, keepdim=True)
-    far = groups.abs().amax(1, keepdim=True)
-    grids = ((groups, far / largest), (groups, far / (largest + 1)), (groups - low, (high - low) / (2**bits - 1)))
-    return any(_near(shifted / step.clamp(min=1e-30), groups) for shifted, step in grids)
+    far, zero = torch.maximum(high, -low), torch.zeros_like(low)
+    grids = ((zero, far / largest), (zero, far / (largest + 1)), (low, (high - low) / (2**bits - 1)))
+    rows, columns = (slice(None, None, max(1, n // _FEW)) for n in groups.shape)
+    few = groups[rows, columns]
+    for start, step in ((start, step.clamp(min=1e-30)) for start, step in grids):
+        # Most matrices lie on no grid, which a few of their numbers tell.
+        if _share((few - start[rows]) / step[rows], few) > _NEARLY and _near((groups - start) / step, groups):
+            return True
+    return False
 
 
 def _near(steps: torch.Tensor, groups: torch.Tensor) -> bool:
-    """Whether all are whole but for a few; numbers that are zero, and so on any grid, do not count."""
+    """Whether all are whole but for a few."""
+    return bool(groups.any()) and _share(steps, groups) > _MOST
+
+
+def _share(steps: torch.Tensor, groups: torch.Tensor) -> float:
+    """Of those that are whole; numbers that are zero, and so on any grid, do not count. 1 where there are no others."""
     near = ((steps - steps.round()).abs() < _NEAR)[groups != 0]
-    return len(near) > 0 and float(near.float().mean()) > _MOST
+    return float(near.float().mean()) if len(near) else 1.0
 
 
 def _short(groups: torch.Tensor) -> bool:
     """Whether the numbers have no more than three bits after the first, times a scale by which the largest is 448."""
     scaled = groups / (groups.abs().amax(1, keepdim=True) / 448.0).clamp(min=1e-30)
+    rows, columns = (slice(None, None, max(1, n // _FEW)) for n in groups.shape)
     for numbers in (groups, scaled):
-        mantissa, _ = torch.frexp(numbers)
-        if _near(mantissa * 16, numbers):
+        few = numbers[rows, columns]
+        if _share(torch.frexp(few)[0] * 16, few) > _NEARLY and _near(torch.frexp(numbers)[0] * 16, numbers):
             return True
     return False
 
