@@ -9,10 +9,16 @@ window's p-value with a level, is sure to raise an alarm sooner or later. Instea
    ties broken at random, is uniform on (0, 1], and independent of the places before it, exactly, at any number of
    reference windows (conformal p-values; Vovk, Gammerman and Shafer 2005). A threshold, or p-values against reference
    windows alone, would not do: one unlucky reference then spoils all windows to come, alike.
-2. **Bets.** ``e p^(e-1)`` has mean 1 for uniform p and is large for small p. The product of a window's and all later
-   ones' bets is a martingale, for every e and every window to start from; so is their mean, weighted by the chance
-   ``1/log2(k+1) - 1/log2(k+2)`` that something begins at window k, and with as much as is not yet betted as cash.
-   Starting from every window finds a late change as well, at the price of about log(k) nats.
+2. **Bets.** A bet is a density on (0, 1] that is large for small p: its mean is 1 for uniform p, so the product of bets
+   is a martingale, for every kind of bet and every window to begin with; so is any mean of such products. Half of the
+   money is on "different from the first live window on" (the model was tested on something else), half on "different
+   from some later window on", spread over all of them: ``1/log2(k+1) - 1/log2(k+2)`` of it waits for window k, at a
+   price of about log(k) nats. Five strengths of bet share equally.
+
+   If of a different window's effects a share v is larger, let a share v^a of the reference's be. For a late change,
+   what came before is mostly reference: p = v^a, and the bet is the density of that. For a change at the start the k
+   live windows among all R + k are themselves different: p = (R v^a + k v) / (R + k). It is this that lets a few dozen
+   reference windows be enough.
 3. **Ville's inequality.** The evidence of a signal that has not changed ever reaches 1/a with a chance of at most a. So
    1/(largest evidence so far) is a p-value at any time.
 4. **Several signals.** They share requests and depend on each other in unknown ways, and none of the martingales need
@@ -47,9 +53,31 @@ from danlu.evaluate.significance import holm
 
 __all__ = ["MIN_REFERENCE_WINDOWS", "RankEvidence", "SignalState", "Watch", "reference_windows"]
 
-BETS = (0.1, 0.2, 0.4, 0.6, 0.8)
+STRENGTHS = (1.25, 5 / 3, 2.5, 5.0, 10.0)
+"""The exponents a of the bets."""
+NEWTON_STEPS = 5
+"""With them bets are right to 1e-9."""
 MIN_REFERENCE_WINDOWS = 20
 """With fewer, drifted windows soon outnumber the reference, and even a large drift may never be told from chance."""
+
+
+def log_bet(p_J: Floats, n_same: int, n_different: int) -> Floats:
+    """The logarithms of the bets of every strength on some places, (A, J).
+
+    With v uniform and p = (n_same v^a + n_different v) / (n_same + n_different), the density of p is dv/dp. v is found
+    by Newton's steps from above, where p is convex in v: a step too few makes a bet smaller, which is on the safe side.
+    """
+    a_AJ = np.array(STRENGTHS)[:, None]
+    n = n_same + n_different
+    v_AJ = np.minimum((p_J * n / n_same) ** (1 / a_AJ), 1.0)
+    if n_different:
+        v_AJ = np.minimum(v_AJ, p_J * n / n_different)
+        for _ in range(NEWTON_STEPS):
+            same_AJ = n_same * v_AJ**a_AJ
+            excess_AJ = same_AJ + n_different * v_AJ - p_J * n
+            v_AJ = v_AJ - excess_AJ / (a_AJ * same_AJ / v_AJ + n_different)
+    log_bet_AJ: Floats = np.log(n) - np.log(n_same * a_AJ * v_AJ ** (a_AJ - 1) + n_different)
+    return log_bet_AJ
 
 
 class RankEvidence:
@@ -67,10 +95,12 @@ class RankEvidence:
 
     def __init__(self, reference_RJ: Floats, rng: np.random.Generator) -> None:
         self._n, n_signals = reference_RJ.shape
+        self._n_reference = self._n
         self._effects = np.array(reference_RJ, np.float64)
         self._rng = rng
         self._n_live = 0
-        self._log_started_EJ = np.full((len(BETS), n_signals), -np.inf)
+        self._log_always_AJ = np.full((len(STRENGTHS), n_signals), -np.log(len(STRENGTHS)))
+        self._log_later_AJ = np.full((len(STRENGTHS), n_signals), -np.inf)
         self.p_J = np.ones(n_signals)
         self.log_evidence_J = np.zeros(n_signals)
         self.highest_J = np.zeros(n_signals)
@@ -79,12 +109,11 @@ class RankEvidence:
         """Take in the next window."""
         self.p_J = self._place(effect_J)
         self._n_live += 1
-        begins = self._cash(self._n_live) - self._cash(self._n_live + 1)
-        log_bet_EJ = np.log(BETS)[:, None] + (np.array(BETS)[:, None] - 1) * np.log(self.p_J)
-        started_EJ = np.logaddexp(self._log_started_EJ, np.log(begins / len(BETS)))
-        self._log_started_EJ = started_EJ + log_bet_EJ
-        log_cash = np.log(self._cash(self._n_live + 1))
-        self.log_evidence_J = np.logaddexp(logsumexp(self._log_started_EJ, axis=0), log_cash)
+        self._log_always_AJ += log_bet(self.p_J, self._n_reference, self._n_live)
+        begins = (self._cash(self._n_live) - self._cash(self._n_live + 1)) / len(STRENGTHS)
+        self._log_later_AJ = np.logaddexp(self._log_later_AJ, np.log(begins)) + log_bet(self.p_J, 1, 0)
+        log_later_J = np.logaddexp(logsumexp(self._log_later_AJ, axis=0), np.log(self._cash(self._n_live + 1)))
+        self.log_evidence_J = np.logaddexp(logsumexp(self._log_always_AJ, axis=0), log_later_J) - np.log(2)
         self.highest_J = np.maximum(self.highest_J, self.log_evidence_J)
 
     def _place(self, effect_J: Floats) -> Floats:
