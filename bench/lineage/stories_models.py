@@ -72,10 +72,10 @@ MODELS = {
         _base("independent", "song", "char-bpe"),
         _base("body"),
         _made("spread", "spread", "independent", like="reference", r=0.927),
-        _made("fine-tuned", "tuned", length=0.3, data="song", rate=1e-3),
+        _made("fine-tuned", "tuned", length=0.2, data="song", rate=3e-4),
         _made("noised", "noised", amount=0.2),
         _made("transplanted", "transplanted", part="ff", donor="body"),
-        _made("transplanted-tuned", "tuned", "transplanted", length=0.3, data="song", rate=1e-3),
+        _made("transplanted-tuned", "tuned", "transplanted", length=0.2, data="song", rate=3e-4),
         _made("experts", "upcycled-tuned", length=0.3, data="song"),
         _made("quantised", "quantised", "fine-tuned", kind="int4"),
     )

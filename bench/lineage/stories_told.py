@@ -240,8 +240,7 @@ STORIES: dict[str, Story] = {
             "参照模型用其他文本继续训练，只能通过本机接口访问。其所有者持有训练数据与种子、三个同胞模型和四个无关模型。",
         ),
         lay_out=_answers_alone,
-        words=(_OTHERS, "siblings=siblings"),
-        verdicts=("PROVEN", "STRONG"),
+        words=(_OTHERS, "siblings=siblings", "texts=6000"),
         behind="fine-tuned",
     ),
     "a-sibling-accused": Story(

@@ -9,12 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-
-from danlu.core.progress import Silent
-from danlu.core.workspace import Workspace
-from danlu.data.stage import DataConfig, build_dataset
 
 BENCH = Path(__file__).parents[2] / "bench" / "lineage"
 N_MODELS, N_KIN = 18, 15
@@ -39,30 +34,6 @@ def bench(script: str, *words: object) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-@pytest.fixture
-def lineage_data(tmp_path: Path) -> Path:
-    """The datasets that the benchmark wants, of made-up texts: what a character may be followed by is drawn."""
-    draw = np.random.default_rng(1)
-    chance = 1 / np.arange(5, 705)
-    chance /= chance.sum()
-    followers = draw.choice(700, (700, 6), p=chance)
-    folder = tmp_path / "data"
-    for name, n in {"tang": 1200, "song": 400, "song-2": 100, "song-3": 100}.items():
-        rows = draw.choice(700, (n, 1), p=chance)
-        while rows.shape[1] < 48:
-            likely = followers[rows[:, -1], draw.integers(0, 6, n)]
-            other = draw.choice(700, n, p=chance)
-            rows = np.column_stack([rows, np.where(draw.random(n) < 0.7, likely, other)])
-        path = tmp_path / f"{name}.jsonl"
-        texts = ("".join(chr(0x4E00 + number) for number in row) for row in rows.tolist())
-        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-        clean = {"dedup": "none", "garbage": False, "pii": "keep"}
-        split = {"valid": 0.1, "test": 0.0}
-        config = DataConfig(source=path.name, columns={"text": "text"}, clean=clean, split=split)
-        build_dataset(Workspace(folder), name, config, tmp_path, Silent())
-    return folder
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
