@@ -236,11 +236,14 @@ STORIES: dict[str, Story] = {
         ),
         enacted=t(
             "The reference trained further on other texts, behind an endpoint on this machine. Its owner has the data "
-            "and the seeds of its run, three siblings and four unrelated models.",
-            "参照模型用其他文本继续训练，只能通过本机接口访问。其所有者持有训练数据与种子、三个同胞模型和四个无关模型。",
+            "and the seeds of its run, three siblings and four unrelated models. Answers show far less than weights, "
+            "and a run of 150 steps leaves little to remember.",
+            "参照模型用其他文本继续训练，只能通过本机接口访问。其所有者持有训练数据与种子、"
+            "三个同胞模型和四个无关模型。回答所显示的远少于权重，150 步的训练也留不下多少记忆。",
         ),
         lay_out=_answers_alone,
-        words=(_OTHERS, "siblings=siblings", "texts=6000"),
+        words=(_OTHERS, "siblings=siblings"),
+        verdicts=("PROVEN", "STRONG", "NO EVIDENCE"),  # answers of a model this small show little: told as it comes
         behind="fine-tuned",
     ),
     "a-sibling-accused": Story(

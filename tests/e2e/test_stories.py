@@ -16,7 +16,7 @@ TOLD = {
     "a-component-taken": "PROVEN  partial  trained further  feed-forward",
 }
 SAID = {
-    "norm-gains-alike": ("No evidence of kinship", "begin at 1 in every model", "无论由谁训练"),
+    "norm-gains-alike": ("No evidence of kinship", "begin at 1 in nearly every model", "无论由谁训练"),
     "a-component-taken": ("Proven: not independent", "What they share is only a part: feed-forward parts", "前馈部分"),
 }
 MOST_BYTES = 150_000
