@@ -20,6 +20,7 @@ VERBS = {
     "eval": ["model", "overrides"],
     "compare": ["models"],
     "predict": ["model", "texts", "--decode"],
+    "serve": ["models", "--new-key"],
     "export": ["model", "folder"],
     "audit": ["suspect", "overrides"],
     "verify": ["model", "overrides"],
@@ -29,7 +30,7 @@ VERBS = {
     "fetch": ["name", "--mirror"],
 }
 HEAVY = ["torch", "pyarrow", "sklearn", "matplotlib", "pydantic", "scipy", "numpy", "tokenizers", "jinja2", "yaml"]
-HEAVY += ["ray"]
+HEAVY += ["ray", "fastapi", "uvicorn", "prometheus_client"]
 
 
 def commands() -> dict[str, typer.core.TyperCommand]:

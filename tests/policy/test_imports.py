@@ -1,4 +1,4 @@
-"""Imports go one way, in no circle; only `danlu fetch`, Ray and the audit of an endpoint can reach the network."""
+"""Imports go one way, in no circle; only `fetch`, Ray, the audit of an endpoint and the server use the network."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ MODEL_WITH_DATA = {
 
 NETWORK = re.compile(
     r"(subprocess|socket|socketserver|http|requests|httpx|aiohttp|urllib3|ftplib|smtplib|telnetlib|xmlrpc|pty"
-    r"|urllib\.request|huggingface_hub|multiprocessing\.connection|pip|ray"
+    r"|urllib\.request|huggingface_hub|multiprocessing\.connection|pip|ray|uvicorn"
     r"|os\.(system|popen|fork|forkpty|exec\w+|spawn\w+|posix_spawnp?)"
     r"|asyncio\.(open_connection|start_server|create_subprocess_\w+))(\.|$)"
 )
@@ -70,10 +70,12 @@ MAY_REACH_OUT = {
     "danlu.data.ray_cluster",
     "danlu.data.ray_engine",
     "danlu.data.registries",
+    "danlu.serve.server",
 }
 """An endpoint is asked where the user wrote its address in place of a folder (``danlu audit``), and nobody else.
 The revision asks git, on this machine, which commit danlu is. Ray's processes talk to each other; to other machines
-only where RAY_ADDRESS says so (tests/e2e/test_ray.py)."""
+only where RAY_ADDRESS says so (tests/e2e/test_ray.py). The server listens at the address that the user gave, and
+connects to nobody (tests/e2e/test_serve.py)."""
 
 
 def table_rows(module: Module) -> Iterator[tuple[ast.AST, str]]:
@@ -254,6 +256,7 @@ def test_a_circle_is_found(tmp_path: Path, third: str) -> None:
         "import os as o\no.execvp('ls', [])\n",
         "from os import popen\n",
         "import huggingface_hub\n",
+        "import uvicorn\n",
         "def f():\n    import ray.data\n",
         "import asyncio\nasyncio.create_subprocess_exec('ls')\n",
     ],

@@ -142,6 +142,27 @@ def predict(
 
 
 @verb
+def serve(
+    call: Call,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help="Models, then values of the server, e.g. port=8100.", metavar="MODEL ... [key=value ...]"),
+    ] = None,
+    new_key: Annotated[
+        str | None,
+        typer.Option("--new-key", help="Make an API key for whom it names, show it once, and end.", metavar="NAME"),
+    ] = None,
+) -> Answer:
+    """Answer requests over HTTP: classes, translations, and the routes of OpenAI's clients."""
+    from danlu.cli import serving
+
+    words = models or []
+    targets = [word for word in words if "=" not in word]
+    overrides = [word for word in words if "=" in word]
+    return serving.key_made(call, new_key, overrides) if new_key else serving.served(call, targets, overrides)
+
+
+@verb
 def export(
     call: Call,
     model: Model,

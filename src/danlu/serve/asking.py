@@ -1,0 +1,138 @@
+"""One question from a route to a model's process and back, given up as soon as whoever asked has left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
+
+from fastapi import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from danlu.serve.worker import AskError, Ticket, Worker
+
+__all__ = ["EventStream", "answered", "facts_of_request", "opened"]
+
+T = TypeVar("T")
+
+_GRACE = 5.0
+"""Seconds after its deadline that a stream has to end; a client that takes nothing would keep it for ever."""
+
+
+def facts_of_request(request: Request) -> dict[str, Any]:
+    """What is written down of a request when it is over; routes add to it."""
+    facts: dict[str, Any] = request.state.facts
+    return facts
+
+
+async def answered(request: Request, worker: Worker, asked: dict[str, Any]) -> dict[str, Any]:
+    """Ask, and wait for the one answer.
+
+    Raises:
+        AskError: There is none.
+    """
+    async with worker.ask(asked) as ticket:
+        reply = await _unless_left(request.receive, ticket.reply())
+    done: dict[str, Any] = reply["done"]
+    return done
+
+
+async def opened(
+    request: Request, worker: Worker, asked: dict[str, Any]
+) -> tuple[contextlib.AsyncExitStack, Ticket, dict[str, Any]]:
+    """Ask for a stream, and wait for its first reply: what cannot be answered is known before anything is sent.
+
+    Returns:
+        What takes the question back when it is closed, the question, and the first reply.
+
+    Raises:
+        AskError: There is no answer.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        ticket = await stack.enter_async_context(worker.ask(asked))
+        first = await _unless_left(request.receive, ticket.reply())
+        return stack.pop_all(), ticket, first
+    raise AssertionError("an exit stack swallows nothing here")
+
+
+async def _unless_left(receive: Receive, answer: Coroutine[Any, Any, T]) -> T:
+    async with contextlib.AsyncExitStack() as stack:
+        waiting, gone = asyncio.create_task(answer), asyncio.create_task(_left(receive))
+        for task in (waiting, gone):
+            stack.push_async_callback(_cancelled, task)
+        await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            return waiting.result()
+        raise AskError(499, "client_left", "whoever asked has left")
+    raise AssertionError("an exit stack swallows nothing here")
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, AskError):
+        await task
+
+
+class EventStream(Response):
+    """Server-sent events, one JSON value each; the last is ``[DONE]``.
+
+    Starlette's own streams find out that a client has left in two ways, by the version that the server says; this one
+    always listens, and takes the question back at once.
+
+    Args:
+        stack: What takes the question back.
+        ticket: The question.
+        chunks: From the first reply on, what is to be sent.
+        facts: What is written down of the request.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        stack: contextlib.AsyncExitStack,
+        ticket: Ticket,
+        chunks: Callable[[], AsyncIterator[dict[str, Any]]],
+        facts: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        del self.headers["content-length"]
+        self._stack, self._ticket, self._chunks, self._facts = stack, ticket, chunks, facts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  as ASGI has it
+        """Send it, until its end or the client's."""
+        async with self._stack:
+            pumping = asyncio.create_task(self._pump(send))
+            gone = asyncio.create_task(_left(receive))
+            try:
+                await asyncio.wait({pumping, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if pumping.done():
+                    pumping.result()
+            finally:
+                for task in (pumping, gone):
+                    task.cancel()
+                await asyncio.gather(pumping, gone, return_exceptions=True)
+
+    async def _pump(self, send: Send) -> None:
+        async def event(content: str, more: bool = True) -> None:
+            await send({"type": "http.response.body", "body": f"data: {content}\n\n".encode(), "more_body": more})
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self._ticket.deadline + _GRACE):
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                try:
+                    async for chunk in self._chunks():
+                        await event(json.dumps(chunk, ensure_ascii=False))
+                    await event("[DONE]", more=False)
+                except AskError as error:
+                    self._facts["code"] = error.code
+                    told = {"message": error.message, "type": "server_error", "param": error.param, "code": error.code}
+                    await event(json.dumps({"error": told}, ensure_ascii=False), more=False)

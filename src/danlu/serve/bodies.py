@@ -1,0 +1,257 @@
+"""What may stand in a request, and nothing else: a parameter that would have no effect is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from typing import Any, Literal
+
+from fastapi import HTTPException, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import ConfigDict, Field, ValidationError
+
+from danlu.core.config import Config
+from danlu.model.decode import DecodeConfig
+from danlu.serve.config import LimitsConfig
+from danlu.serve.worker import AskError
+
+__all__ = ["ChatBody", "CompletionBody", "EmbeddingBody", "JsonRoute", "PredictBody", "WritingBody"]
+
+
+class Body(Config):
+    """Base of every body: JSON types are taken as they are, ``"3"`` is no number."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class PredictBody(Body):
+    """A question to a classifier, or texts to translate."""
+
+    model: str | None = None
+    """The model's name; it may be left out where only one is served."""
+    inputs: list[str] = Field(min_length=1)
+    """Texts; or pictures, each the content of its file in base64."""
+
+
+class EmbeddingBody(Body):
+    """Texts to be turned into vectors."""
+
+    model: str
+    """The model's name."""
+    input: str | list[str]
+    """A text, or several."""
+    encoding_format: Literal["float", "base64"] = "float"
+    """Numbers, or the bytes of float32 numbers in base64."""
+    user: str | None = Field(None, max_length=200)
+    """Who asks, for the record."""
+
+
+class StreamOptions(Body):
+    """What a stream holds beside its text."""
+
+    include_usage: bool = False
+    """Whether the last chunk tells the number of tokens."""
+
+
+class WritingBody(Body):
+    """What completions and chats have in common."""
+
+    model: str
+    """The model's name."""
+    temperature: float = Field(1.0, ge=0, le=2)
+    """0 takes the most likely token each time, 1 draws as the model says."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Draw among the most likely tokens that have this probability together."""
+    top_k: int | None = Field(None, gt=0)
+    """Draw among the k most likely tokens only."""
+    min_p: float = Field(0.0, ge=0, le=1)
+    """Draw among tokens at least this share as likely as the most likely one."""
+    repetition_penalty: float = Field(1.0, gt=0, le=10)
+    """More than 1 makes tokens that are in the text already less likely."""
+    n: int = Field(1, ge=1)
+    """Texts to write after each prompt."""
+    stop: str | list[str] | None = None
+    """The text ends before the first of these strings."""
+    seed: int | None = Field(None, ge=0, lt=2**63)
+    """What draws depend on, beside the prompt; null: a random one, which the record keeps."""
+    stream: bool = False
+    """Whether the text is sent as it is written."""
+    stream_options: StreamOptions | None = None
+    """What a stream holds beside its text."""
+    user: str | None = Field(None, max_length=200)
+    """Who asks, for the record."""
+    frequency_penalty: Literal[0] | None = None
+    """Not supported; 0 is understood. Give ``repetition_penalty``."""
+    presence_penalty: Literal[0] | None = None
+    """Not supported; 0 is understood. Give ``repetition_penalty``."""
+
+    def ask(self, prompts: list[Any], limits: LimitsConfig, max_tokens: int | None, **more: Any) -> dict[str, Any]:
+        """What a model's process is asked.
+
+        Raises:
+            AskError: More is asked for than is allowed, or the values do not fit together.
+        """
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        for name, value, most in [
+            ("n", self.n * len(prompts), limits.n),
+            ("stop", len(stops), limits.stops),
+            ("max_tokens", max_tokens or 0, limits.new_tokens),
+            ("stop", max(map(len, stops), default=0), 100),
+            ("logprobs", more.get("logprobs") or 0, limits.logprobs),
+        ]:
+            if value > most:
+                what = f"{name} is {value} in all; at most {most} are allowed here"
+                raise AskError(400, "limit_exceeded", what, param=name)
+        if self.stream_options is not None and not self.stream:
+            raise AskError(400, "invalid_value", "stream_options are for streams", param="stream_options")
+        for prompt in prompts:
+            check_text(prompt, limits, "prompt")
+        try:
+            decode = DecodeConfig(
+                max_new_tokens=max(1, limits.new_tokens if max_tokens is None else max_tokens),
+                temperature=self.temperature,
+                top_k=self.top_k,
+                top_p=self.top_p,
+                min_p=self.min_p,
+                repetition_penalty=self.repetition_penalty,
+                stop=tuple(stops),
+                seed=secrets.randbits(53) if self.seed is None else self.seed,
+            )
+        except ValidationError as error:
+            raise AskError(400, "invalid_value", error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        asked = {"kind": "write", "prompts": prompts, "decode": decode.plain(), "n": self.n, "max_tokens": max_tokens}
+        return asked | {"stream": self.stream, "echo": False, "logprobs": None} | more
+
+
+class CompletionBody(WritingBody):
+    """A text to be continued."""
+
+    prompt: str | list[str] | list[int] | list[list[int]]
+    """The beginning of the text, or of several, as characters or as token ids."""
+    max_tokens: int | None = Field(16, ge=0)
+    """Tokens to write at most; null: as many as fit."""
+    echo: bool = False
+    """Whether the prompt comes before what is written, with its probabilities where these are asked for."""
+    logprobs: int | None = Field(None, ge=0)
+    """How many likely tokens are told at each place; null: no probabilities at all."""
+    best_of: Literal[1] | None = None
+    """Not supported; 1 is understood."""
+    suffix: None = None
+    """Not supported."""
+    logit_bias: None = None
+    """Not supported."""
+
+    @property
+    def prompts(self) -> list[Any]:
+        """Every prompt."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if self.prompt and isinstance(self.prompt[0], int):
+            return [self.prompt]
+        return list(self.prompt)
+
+
+class TextPart(Body):
+    """A part of a message."""
+
+    type: Literal["text"]
+    """What it is."""
+    text: str
+    """The text."""
+
+
+class ChatMessage(Body):
+    """What somebody said."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    """Who."""
+    content: str | list[TextPart]
+    """What."""
+    name: str | None = Field(None, max_length=200)
+    """What they are called; a model without a template for chats does not see it."""
+
+    @property
+    def text(self) -> str:
+        """All of what was said."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class ChatBody(WritingBody):
+    """A conversation to be continued."""
+
+    messages: list[ChatMessage] = Field(min_length=1)
+    """What was said so far."""
+    max_tokens: int | None = Field(None, ge=1)
+    """Tokens to write at most; null: as many as fit."""
+    max_completion_tokens: int | None = Field(None, ge=1)
+    """The newer name of ``max_tokens``."""
+    logprobs: bool = False
+    """Whether the probability of every token is told."""
+    top_logprobs: int | None = Field(None, ge=0)
+    """How many likely tokens are told at each place."""
+
+    @property
+    def prompt(self) -> str:
+        """The text that is continued: what was said, a line each.
+
+        danlu's models are trained on texts, not on turns of a conversation: they go on from the last line.
+        """
+        return "\n".join(message.text for message in self.messages)
+
+
+class JsonRoute(APIRoute):
+    """A route whose body is strict JSON."""
+
+    def get_route_handler(self) -> Any:
+        """See FastAPI's "Custom Request and APIRoute class"."""
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await handler(_JsonRequest(request.scope, request.receive))
+
+        return handle
+
+
+class _JsonRequest(Request):
+    async def json(self) -> Any:
+        """The body: UTF-8, no NaN, and not deep."""
+        limits: LimitsConfig = self.app.state.service.config.limits
+        body = await self.body()
+        if _is_deep(body, limits.json_depth):
+            raise HTTPException(400, f"the JSON is deeper than {limits.json_depth}")
+        try:
+            return json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise HTTPException(400, f"the body is not valid JSON: {error}") from None
+
+
+def check_text(text: Any, limits: LimitsConfig, param: str) -> None:
+    """Refuse a text, or a list of token ids, that is too long or no Unicode.
+
+    Raises:
+        AskError: It is.
+    """
+    if len(text) > limits.input_chars:
+        raise AskError(400, "limit_exceeded", f"a text may have {limits.input_chars} characters here", param=param)
+    if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise AskError(400, "invalid_value", "the text holds half of a surrogate pair", param=param)
+
+
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+\\?(?:"|\Z)', re.DOTALL)
+"""Strings; one without an end goes to the end of the body, so that no byte is looked at twice."""
+_BRACKETS = re.compile(rb"[\[\]{}]")
+
+
+def _is_deep(body: bytes, most: int) -> bool:
+    """Whether lists and objects lie deeper in each other than they may; strings are left out of account."""
+    depth = 0
+    for bracket in _BRACKETS.finditer(_STRINGS.sub(b"", body)):
+        depth += 1 if bracket[0] in b"[{" else -1
+        if depth > most:
+            return True
+    return False
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")

@@ -1,0 +1,138 @@
+"""What OpenAI's clients ask of models that write: completions, chats, and streams of both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from danlu.serve.asking import EventStream, answered, facts_of_request, opened
+from danlu.serve.bodies import ChatBody, CompletionBody, JsonRoute, WritingBody
+from danlu.serve.service import Service
+from danlu.serve.worker import AskError, Ticket, Worker
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1", route_class=JsonRoute)
+
+_ELSEWHERE = "ask it at POST /predict"
+
+Choice = Callable[[dict[str, Any], bool], dict[str, Any]]
+"""From a part of a text, and whether it is the whole of it, to a choice as clients know it."""
+
+
+@router.post("/completions")
+async def completions(request: Request, body: CompletionBody) -> Response:
+    """Continue texts."""
+    service: Service = request.app.state.service
+    more = {"echo": body.echo, "logprobs": body.logprobs}
+    if not body.prompts:
+        raise AskError(400, "invalid_value", "there is no prompt", param="prompt")
+    asked = body.ask(body.prompts, service.config.limits, body.max_tokens, **more)
+    return await _written(request, body, asked, ("text_completion", "text_completion"), _completion)
+
+
+@router.post("/chat/completions")
+async def chat_completions(request: Request, body: ChatBody) -> Response:
+    """Continue a conversation."""
+    service: Service = request.app.state.service
+    if body.top_logprobs is not None and not body.logprobs:
+        raise AskError(400, "invalid_value", "top_logprobs needs logprobs: true", param="top_logprobs")
+    if body.max_tokens is not None and body.max_completion_tokens is not None:
+        raise AskError(400, "invalid_value", "give max_tokens or max_completion_tokens", param="max_tokens")
+    most = body.max_completion_tokens if body.max_tokens is None else body.max_tokens
+    more = {"logprobs": (body.top_logprobs or 0) if body.logprobs else None}
+    asked = body.ask([body.prompt], service.config.limits, most, **more)
+    return await _written(request, body, asked, ("chat.completion", "chat.completion.chunk"), _chat)
+
+
+async def _written(
+    request: Request, body: WritingBody, asked: dict[str, Any], kinds: tuple[str, str], choice: Choice
+) -> Response:
+    service: Service = request.app.state.service
+    facts = facts_of_request(request)
+    name, worker = service.named(body.model, "write", _ELSEWHERE)
+    facts |= {"model": name, "digest": worker.model.digest, "seed": asked["decode"]["seed"]}
+    facts |= {} if body.user is None else {"user": body.user}
+    head = {"id": facts["id"], "created": int(time.time()), "model": name}
+    if body.stream:
+        return await _streamed(request, body, worker, asked, {**head, "object": kinds[1]}, choice)
+    done = await answered(request, worker, asked)
+    choices = [choice(text, True) for text in done["texts"]]
+    return JSONResponse({**head, "object": kinds[0], "choices": choices, "usage": _usage(done, facts)})
+
+
+async def _streamed(
+    request: Request, body: WritingBody, worker: Worker, asked: dict[str, Any], head: dict[str, Any], choice: Choice
+) -> Response:
+    began = time.monotonic()
+    stack, ticket, first = await opened(request, worker, asked)
+    facts = facts_of_request(request)
+    facts["first_seconds"] = round(time.monotonic() - began, 6)
+    wants_usage = body.stream_options is not None and body.stream_options.include_usage
+
+    async def chunks() -> AsyncIterator[dict[str, Any]]:
+        async for reply in _replies(ticket, first):
+            for part in reply.get("parts", []):
+                yield {**head, "choices": [choice(part, False)], **({"usage": None} if wants_usage else {})}
+            if "done" in reply:
+                usage = _usage(reply["done"], facts)
+                if wants_usage:
+                    yield {**head, "choices": [], "usage": usage}
+
+    return EventStream(stack, ticket, chunks, facts)
+
+
+async def _replies(ticket: Ticket, first: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    reply = first
+    while True:
+        yield reply
+        if "done" in reply:
+            return
+        reply = await ticket.reply()
+
+
+def _usage(done: dict[str, Any], facts: dict[str, Any]) -> dict[str, int]:
+    counts = {name: done[name] for name in ("prompt_tokens", "completion_tokens")}
+    facts.update(counts)
+    return {**counts, "total_tokens": sum(counts.values())}
+
+
+def _completion(part: dict[str, Any], whole: bool) -> dict[str, Any]:  # noqa: ARG001  both kinds of choice have it
+    choice = {"index": part["index"], "text": part["text"], "finish_reason": part["ended"], "logprobs": None}
+    if (entries := part.get("tokens")) is not None:
+        choice["logprobs"] = {
+            "tokens": [entry["token"] for entry in entries],
+            "token_logprobs": [entry["logprob"] for entry in entries],
+            "top_logprobs": [_likeliest(entry) for entry in entries],
+            "text_offset": [entry["offset"] for entry in entries],
+        }
+    return choice
+
+
+def _likeliest(entry: dict[str, Any]) -> dict[str, float] | None:
+    """Likely tokens by how they are told; of two that are told alike, the likelier one."""
+    if entry["logprob"] is None:
+        return None
+    return {token: logprob for token, _, logprob in reversed(entry["top"])}
+
+
+def _chat(part: dict[str, Any], whole: bool) -> dict[str, Any]:
+    said = {"role": "assistant", "content": part["text"]}
+    choice = {"index": part["index"], "message" if whole else "delta": said, "finish_reason": part["ended"]}
+    choice["logprobs"] = None
+    if (entries := part.get("tokens")) is not None:
+        content = [
+            {
+                "token": entry["token"],
+                "logprob": entry["logprob"],
+                "bytes": entry["bytes"],
+                "top_logprobs": [dict(zip(("token", "bytes", "logprob"), top, strict=True)) for top in entry["top"]],
+            }
+            for entry in entries
+        ]
+        choice["logprobs"] = {"content": content, "refusal": None}
+    return choice

@@ -1,0 +1,131 @@
+"""The server: one address to listen at, models started before it and ended after it. The only module that listens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping
+
+import uvicorn
+
+from danlu.core.artifact import Artifact
+from danlu.core.errors import UsageError
+from danlu.core.events import EventLog
+from danlu.core.workspace import Workspace
+from danlu.serve.app import create_app
+from danlu.serve.config import ServeConfig, is_loopback
+from danlu.serve.keys import KeyRing
+from danlu.serve.service import Service
+
+__all__ = ["named_models", "serve"]
+
+
+def named_models(workspace: Workspace, targets: list[str]) -> dict[str, Artifact]:
+    """What is to be served, and what callers call it: as it was called here, or as its folder is.
+
+    Raises:
+        UsageError: Nothing is called that, or two are.
+        CorruptError: A model is damaged.
+    """
+    found: dict[str, Artifact] = {}
+    for target in targets:
+        model = workspace.target(target, "model")
+        name = model.path.name if os.sep in target else target
+        if name in found:
+            raise UsageError(f"two models would be called {name}", advice="give each of them once")
+        found[name] = model
+    if not found:
+        raise UsageError("which model?", advice="danlu serve NAME@champion; danlu log lists the models")
+    return found
+
+
+def serve(
+    workspace: Workspace, models: Mapping[str, Artifact], config: ServeConfig, heard: Callable[[str], None]
+) -> None:
+    """Serve until SIGTERM or Ctrl-C, and answer what is under way before the end.
+
+    Args:
+        workspace: Where keys and events are kept.
+        models: What is served, by name.
+        config: How.
+        heard: Told the address as soon as it can be asked.
+
+    Raises:
+        UsageError: The address needs a key and there is none, or cannot be listened at.
+        DanluError: A model cannot be served.
+    """
+    keys = KeyRing(config.keys or workspace.root / "keys.json")
+    if not is_loopback(config.host) and not keys.needed:
+        what = f"{config.host} can be reached from other machines, and nobody would need a key"
+        advice = "make a key first (danlu serve --new-key NAME), or listen at 127.0.0.1"
+        raise UsageError(what, where="host", advice=advice)
+    events = EventLog(workspace.events, "serve")
+    with _listening(config) as listening:
+        asyncio.run(_run(lambda: Service(models, config, keys, events), listening, heard))
+
+
+async def _run(make: Callable[[], Service], listening: socket.socket, heard: Callable[[str], None]) -> None:
+    service = make()
+    config = service.config
+    server = _Server(
+        uvicorn.Config(
+            create_app(service),
+            log_level=config.log_level,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=config.limits.connections,
+            timeout_graceful_shutdown=max(1, round(config.drain_seconds)),
+        )
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, server.handle_exit, number, None)
+    try:
+        starting = asyncio.create_task(service.start())
+        while not starting.done():
+            await asyncio.wait([starting], timeout=0.1)
+            if server.should_exit:
+                starting.cancel()
+                return
+        starting.result()
+        heard(_address(listening))
+        await server.serve(sockets=[listening])
+    finally:
+        await service.stop()
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The loop hears signals already, from before the models were read: it ends well where uvicorn would raise."""
+        yield
+
+
+@contextlib.contextmanager
+def _listening(config: ServeConfig) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    where = f"{config.host}:{config.port}"
+    try:
+        opened = socket.create_server((config.host, config.port), family=family, backlog=512)
+    except OSError as error:
+        busy = error.errno == errno.EADDRINUSE
+        advice = (
+            "stop what listens there, or take another port: port=8001" if busy else "give an address of this machine"
+        )
+        raise UsageError(f"cannot listen: {os.strerror(error.errno or 0)}", where=where, advice=advice) from error
+    with opened:
+        yield opened
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ipaddress.ip_address(host).version == 6 else host
+    return f"http://{shown}:{port}"
