@@ -6,9 +6,10 @@
 | characters, classes | PSI (population stability index) | sum of (w - r) log(w / r); 0.1 is some, 0.25 much |
 | embeddings | squared MMD, Gaussian kernel (Gretton et al. 2012) | 0 where distributions are alike, below 2 |
 
-Each is a :data:`danlu.monitor.shift.Distance`: :func:`danlu.monitor.shift.measure_shift` gives it an interval and a
-p-value, :func:`danlu.monitor.shift.observed_shift` only its value, which is what :mod:`watch` needs of every window. A
-record is the unit: its characters or tokens belong together, and are dealt and redrawn together.
+Each is a :data:`danlu.monitor.shift.Distance`. :func:`danlu.monitor.shift.measure_shift` (for the first,
+:func:`ks_shift`) gives it an interval and a p-value, :func:`danlu.monitor.shift.observed_shift` only its value, which
+is what :mod:`watch` needs of every window. A record is the unit: its characters or tokens belong together, and are
+dealt and redrawn together.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from danlu.core.errors import DataError
 from danlu.evaluate.metrics import Floats, Ints
-from danlu.monitor.shift import Distance
+from danlu.monitor.shift import Distance, Shift, observed_shift, permutation_p
 
-__all__ = ["bandwidth_of", "ks_distance", "mmd_distance", "one_hot", "psi_distance"]
+__all__ = ["bandwidth_of", "ks_distance", "ks_shift", "mmd_distance", "one_hot", "psi_distance"]
 
 PRIOR = 0.5
 """Added to the count of each kind on either side (Jeffreys): a kind that is new has a finite distance."""
@@ -45,6 +46,36 @@ def ks_distance(value_B: ArrayLike) -> Distance:
         return furthest_R
 
     return distance
+
+
+def ks_shift(
+    reference_B: ArrayLike, window_B: ArrayLike, confidence: float, n_draws: int, rng: np.random.Generator
+) -> Shift:
+    """The Kolmogorov-Smirnov distance as it is, with an interval that holds for any n and any distribution.
+
+    The distance has its bias near 0 and hardly one elsewhere, so neither a constant nor the bootstrap takes it off:
+    at distances of 0.08 and 0.2 the basic interval covered in 0.82 to 0.90 of cases (nominal 95%). The inequality of
+    Dvoretzky, Kiefer and Wolfowitz with Massart's constant (1990), half of the doubt for either side, is wider and
+    covers at least as often as stated.
+
+    Args:
+        reference_B: Numbers, one a record.
+        window_B: Those of the window.
+        confidence: Of the interval, at least.
+        n_draws: Permutations for the p-value.
+        rng: Their source.
+
+    Raises:
+        DataError: A number is not finite, or a side has fewer than two.
+    """
+    reference_B, window_B = np.asarray(reference_B, np.float64), np.asarray(window_B, np.float64)
+    n_reference, n_window = len(reference_B), len(window_B)
+    distance = ks_distance(np.concatenate([reference_B, window_B]))
+    p, _ = permutation_p(distance, n_reference, n_window, n_draws, rng)
+    effect = observed_shift(distance, n_reference, n_window)
+    radius = sum(np.sqrt(np.log(4 / (1 - confidence)) / (2 * n)) for n in (n_reference, n_window))
+    low, high = float(max(0.0, effect - radius)), float(min(1.0, effect + radius))
+    return Shift(effect, low, high, p, n_reference, n_window, "permutation test, Dvoretzky-Kiefer-Wolfowitz interval")
 
 
 def one_hot(class_B: Ints, n_classes: int) -> Floats:

@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 from danlu.core.errors import DataError
-from danlu.monitor.drift import bandwidth_of, ks_distance, mmd_distance, one_hot, psi_distance
+from danlu.monitor.drift import bandwidth_of, ks_distance, ks_shift, mmd_distance, one_hot, psi_distance
 from danlu.monitor.shift import measure_shift, observed_shift
 
 
@@ -75,15 +75,26 @@ def test_p_values_keep_to_the_level_and_find_a_shift(kind: str):
 
 
 def test_the_interval_covers_a_shift_of_known_size():
-    """Two normals one apart: the distance between their distributions is 2 Phi(1/2) - 1 = 0.383."""
+    """A class with a share of 0.1 that becomes 0.2."""
     rng = np.random.default_rng(1)
-    truth, hits = 2 * stats.norm.cdf(0.5) - 1, 0
-    for _ in range(150):
-        distance = ks_distance(np.concatenate([rng.normal(size=300), rng.normal(1, 1, size=200)]))
-        found = measure_shift(distance, 300, 200, 0.9, 199, rng)
+    r, w = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.3, 0.3, 0.2, 0.2])
+    truth, hits = ((w - r) * np.log(w / r)).sum(), 0
+    for _ in range(100):
+        classes = np.concatenate([rng.choice(4, 500, p=r), rng.choice(4, 100, p=w)])
+        found = measure_shift(psi_distance(one_hot(classes, 4)), 500, 100, 0.95, 99, rng)
         hits += found.low <= truth <= found.high
         assert found.low <= found.effect <= found.high
-    assert hits / 150 > 0.82
+    assert hits >= 80
+
+
+def test_the_interval_of_ks_always_covers():
+    """Two normals one apart: the distance between their distributions is 2 Phi(1/2) - 1 = 0.383."""
+    rng = np.random.default_rng(1)
+    truth = 2 * stats.norm.cdf(0.5) - 1
+    found = [ks_shift(rng.normal(size=300), rng.normal(1, 1, size=200), 0.9, 19, rng) for _ in range(100)]
+    assert sum(f.low <= truth <= f.high for f in found) >= 90
+    assert np.mean([f.effect for f in found]) == pytest.approx(truth, abs=0.03)
+    assert all(f.low > 0 and f.p == 0.05 for f in found)
 
 
 def test_without_a_shift_zero_is_inside():
