@@ -314,9 +314,9 @@ def _why_no_proof(likeness: Mapping[str, Any]) -> list[Text]:
     if (likeness["gain_cosine"] or 0.0) > _LOOKS_ALIKE:
         notes.append(
             t(
-                "<b>Norm gains</b> begin at 1 in nearly every model and stay near it, so that the cosine of two models’ "
-                "gains is near 1 whoever made them. A model was once called a copy for a cosine of 0.989; its accuser took "
-                "that back.",
+                "<b>Norm gains</b> begin at 1 in nearly every model and stay near it, so that the cosine of two "
+                "models’ gains is near 1 whoever made them. A model was once called a copy for a cosine of 0.989; "
+                "its accuser took that back.",
                 "<b>归一化增益</b>在几乎所有模型中都从 1 开始，并停留在 1 附近，"
                 "因此无论由谁训练，两个模型增益的余弦都接近 1。曾有模型因余弦 0.989 被指抄袭，指控者后来收回了指控。",
             )
