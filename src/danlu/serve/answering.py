@@ -56,9 +56,10 @@ def batchers_of(predictor: Predictor, config: ServeConfig) -> dict[str, Batcher]
     """What works on each kind of request.
 
     Raises:
-        UsageError: The model cannot be asked one request at a time.
+        UsageError: The model cannot be asked, or its texts cannot be cleaned for want of a package.
     """
     kinds = _kinds(predictor)
+    standard_texts([""], predictor.clean)  # now rather than at the first request: a package may be missing
     gathering = Gathering(kinds, config.batch_size, config.batch_wait)
     found: dict[str, Batcher] = dict.fromkeys(kinds, gathering)
     if isinstance(predictor.answerer, NeuralLanguageModel):

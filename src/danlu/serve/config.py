@@ -52,7 +52,7 @@ class ServeConfig(Config):
     port: int = Field(8000, ge=0, le=65535)
     """The port; 0 takes a free one."""
     hosts: tuple[str, ...] = ()
-    """Names by which callers reach this machine, beside its address: a request for another host is refused."""
+    """Names by which callers reach this machine, beside its numbers: a request for another host is refused."""
     keys: Path | None = None
     """The file of API keys; null: ``keys.json`` in the workspace."""
     batch_size: int = Field(32, gt=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import math
 import secrets
@@ -91,7 +92,8 @@ class Gate:
     def _check_origin(self, headers: dict[str, str]) -> None:
         """A page of another site cannot ask in its visitor's name, whatever name it made its address resolve to."""
         host = _host_of(f"//{headers.get('host', '')}")
-        if not (host in self._hosts or (self._here and is_loopback(host))):
+        # A name can be made to mean this machine by whoever owns it; a number and localhost cannot.
+        if not (host in self._hosts or is_loopback(host) or (not self._here and _is_number(host))):
             raise AskError(403, "host_not_allowed", "this server is not reached by that host name")
         if "origin" in headers and urlsplit(headers["origin"]).netloc.lower() != headers["host"].lower():
             raise AskError(403, "origin_not_allowed", "pages of other sites may not ask this server")
@@ -219,6 +221,14 @@ def _host_of(address: str) -> str:
         return (urlsplit(address).hostname or "").lower()
     except ValueError:
         return ""
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
