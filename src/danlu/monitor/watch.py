@@ -51,7 +51,7 @@ from danlu.core.errors import DataError, UsageError
 from danlu.evaluate.metrics import Floats, Ints
 from danlu.evaluate.significance import holm
 
-__all__ = ["MIN_REFERENCE_WINDOWS", "RankEvidence", "SignalState", "Watch", "reference_windows"]
+__all__ = ["MIN_REFERENCE_WINDOWS", "RankEvidence", "SignalState", "Watch", "log_bet", "reference_windows"]
 
 STRENGTHS = (1.25, 5 / 3, 2.5, 5.0, 10.0)
 """The exponents a of the bets."""
@@ -166,7 +166,7 @@ class Watch:
         rng: Breaks ties.
 
     Raises:
-        UsageError: The level is none, or the names of signals differ.
+        UsageError: The level or a minimum is none, or the names of signals differ.
         DataError: Fewer than 20 reference windows, or effects that are no numbers.
     """
 
@@ -193,6 +193,8 @@ class Watch:
         self._check_finite(reference_RJ)
         self._usual_J = np.median(reference_RJ, axis=0)
         self._minimum_J = np.array([minimum[name] for name in self.names], np.float64)
+        if not np.isfinite(self._minimum_J).all():
+            raise UsageError(f"the smallest effects worth an alarm must be numbers, not {dict(minimum)}")
         self._evidence = RankEvidence(reference_RJ, rng)
 
     def observe(self, effects: Mapping[str, float]) -> list[SignalState]:

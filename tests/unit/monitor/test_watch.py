@@ -152,6 +152,8 @@ def test_bad_input_is_refused():
         Watch({"a": [1.0] * 30}, {"b": 0.1}, 0.05, rng)
     with pytest.raises(UsageError, match=r"not 5$"):
         Watch({"a": [1.0] * 30}, {"a": 0.1}, 5, rng)
+    with pytest.raises(UsageError, match="must be numbers"):
+        Watch({"a": [1.0] * 30}, {"a": float("nan")}, 0.05, rng)
     watch = Watch({"a": [1.0] * 30}, {"a": 0.1}, 0.05, rng)
     with pytest.raises(DataError, match="effect of a is nan"):
         watch.observe({"a": float("nan")})
