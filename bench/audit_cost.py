@@ -2,20 +2,20 @@
 
     python bench/audit_cost.py --sizes 1M 30M 1B --folder DIR
 
-Each pair is written as sharded bf16 checkpoints in Llama's layout, drawn in pieces so that writing them needs little
-memory. The suspect is the reference plus noise (``derived``), or drawn from another seed (``unrelated``). The audit
-runs in a process of its own, whose peak resident memory is what the system counted, the pages of the files that it
-looked at among them. Seconds are those that passed and those that the processor worked: on a busy machine the first are
-more.
+Each pair is written as sharded bf16 checkpoints in Llama's layout. The suspect is the reference plus noise
+(``derived``), or drawn from another seed (``unrelated``). The audit runs in a process of its own, whose peak resident
+memory is what the system counted, the pages of the files that it looked at among them. Seconds are those that passed
+and those that the processor worked: on a busy machine the first are more.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import math
 import multiprocessing
 import resource
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,16 +69,29 @@ def matrices(shape: Shape, layer: int) -> dict[str, tuple[int, ...]]:
 
 
 def drawn(name: str, size: tuple[int, ...], seed: int, noise_seed: int | None) -> torch.Tensor:
-    """A tensor as a seed draws it, and noise of another seed."""
-
-    def of(number: int) -> torch.Tensor:
-        key = int.from_bytes(name.encode()[-7:], "big") ^ (hash_of(name) << 1) ^ number
-        return torch.randn(size, generator=torch.Generator().manual_seed(key % 2**62))
-
-    own = of(seed)
+    """A tensor of a seed's numbers, and noise of another seed's."""
+    own = numbers(name, size, seed)
     if noise_seed is not None:
-        own = own + NOISE * of(noise_seed)
+        own = own + NOISE * numbers(name, size, noise_seed)
     return (1 + 0.1 * own if len(size) == 1 else 0.02 * own).bfloat16()
+
+
+def numbers(name: str, size: tuple[int, ...], seed: int) -> torch.Tensor:
+    """Normal numbers: a part of a seed's, that begins at another place for every tensor.
+
+    Drawing them all anew would take longer than the audit. As many as there are fit no width of a matrix, so that where
+    they come round again no row is one that was there.
+    """
+    pool, n = pool_of(seed), math.prod(size)
+    start = hash_of(name) % len(pool)
+    rounds = torch.cat([pool[start:], *[pool] * (n // len(pool)), pool[:start]])
+    return rounds[:n].reshape(size)
+
+
+@functools.lru_cache(maxsize=2)
+def pool_of(seed: int) -> torch.Tensor:
+    """So many numbers that a seed draws."""
+    return torch.randn(2**25 - 39, generator=torch.Generator().manual_seed(seed))
 
 
 def hash_of(name: str) -> int:
@@ -157,4 +170,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

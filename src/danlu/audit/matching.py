@@ -6,6 +6,7 @@ there are few: that is enough to tell units from each other, and of a large mode
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ _MOST_CHANNELS = 256
 _MOST_LOOKED_FOR = 128
 """Units of a block that are looked for where blocks are compared, the first ones;"""
 _MOST_PLACES = 512
-"""and those by which it is asked whether units are at their places, evenly spaced where there are more."""
+"""and those by which it is seen that units are at their places, evenly spaced where there are more."""
 _AT_ONCE = 2048
 """Units that are read, or looked for, together."""
 
@@ -84,16 +85,15 @@ def block_likeness(
     Returns:
         ``[their blocks, our blocks]`` for every basis.
     """
-    n_theirs, n_ours = (len(blocks_of(each, "feed-forward")) for each in (suspect, reference))
-    ours = [
-        _channels(reference, "feed-forward", block, [None], _MOST_LOOKED_FOR)[0].flatten(0, 1)
-        for block in range(n_ours)
-    ]
+    ours = []
+    for number, block in enumerate(blocks_of(reference, "feed-forward")):
+        rows = torch.arange(min(_MOST_LOOKED_FOR, reference.shape(block.down)[1]))
+        ours.append(_channels(reference, "feed-forward", number, [None], rows)[0].flatten(0, 1))
     n_vectors, sizes = ours[0].shape[1], [len(units) for units in ours]
     looked_for = torch.cat(ours).flatten(1)
     found: dict[str, list[torch.Tensor]] = {basis: [] for basis in bases}
-    for block in range(n_theirs):
-        sides = _channels(suspect, "feed-forward", block, list(bases.values()))
+    for number in range(len(blocks_of(suspect, "feed-forward"))):
+        sides = _channels(suspect, "feed-forward", number, list(bases.values()))
         for basis, theirs in zip(bases, sides, strict=True):
             best = (looked_for @ theirs.flatten(0, 1).flatten(1).T).amax(1) / n_vectors
             found[basis].append(torch.stack([units.mean() for units in torch.split(best, sizes)]))
@@ -105,7 +105,7 @@ def _channels(
     component: Component,
     block: int,
     turns: Sequence[torch.Tensor | None],
-    most: int | None = None,
+    rows: torch.Tensor | None = None,
 ) -> list[torch.Tensor]:
     """Some channels of the units of a block, brought to length 1, once for each of some rotations.
 
@@ -114,15 +114,15 @@ def _channels(
         component: Which units.
         block: Its number in :func:`danlu.audit.units.blocks_of`.
         turns: What they are turned by.
-        most: So many of every stratum, the first ones; None: all of them.
+        rows: The numbers of the units in every stratum; None: all of them.
 
     Returns:
         ``[strata, n, n_vectors, channels]`` for every rotation.
     """
-    first = read_units(model, component, block, torch.arange(1))
-    n, width = first.of[1], first.vectors.shape[-1]
+    one = read_units(model, component, block, torch.arange(1))
+    width, rows = one.vectors.shape[-1], torch.arange(one.of[1]) if rows is None else rows
     found: list[list[torch.Tensor]] = [[] for _ in turns]
-    for some in torch.split(torch.arange(n if most is None else min(n, most)), _AT_ONCE):
+    for some in torch.split(rows, _AT_ONCE):
         vectors = read_units(model, component, block, some).vectors
         for turn, pieces in zip(turns, found, strict=True):
             kept = _drawn_channels(width if turn is None else turn.shape[1])
@@ -158,29 +158,52 @@ def match_units(
         return None
     if turn is None and suspect.shape(paths[0][0])[1] != reference.shape(paths[1][0])[1]:
         return None
-    (theirs,), (ours,) = _channels(suspect, component, at[0], [turn]), _channels(reference, component, at[1], [None])
-    if theirs.shape[2:] != ours.shape[2:]:
+    models = (suspect, reference)
+    sizes = [read_units(each, component, n, torch.arange(1)).of for each, n in zip(models, at, strict=True)]
+    n_theirs, n_ours = (math.prod(size) for size in sizes)
+    where: tuple[torch.Tensor, torch.Tensor] | None = (torch.arange(n_ours), torch.arange(n_ours))
+    few = torch.arange(0, sizes[1][1], max(1, sizes[1][1] // _MOST_PLACES))
+    # Where units are this like those at their own places, no others can be much more.
+    if sizes[0] != sizes[1] or _alike(*_both(models, component, at, turn, few)) < _AS_GOOD:
+        where = _places(*_both(models, component, at, turn, None))
+    if where is None:
         return None
-    heads = ((theirs.shape[0], theirs.shape[1]), (ours.shape[0], ours.shape[1])) if component == "values" else None
-    theirs, ours = (side.flatten(0, 1).flatten(1) / side.shape[2] ** 0.5 for side in (theirs, ours))
-    same_size = len(theirs) == len(ours)
-    where = torch.arange(len(ours)), torch.arange(len(ours))
-    if not same_size or not _at_their_places(theirs, ours):
-        best, partner, chosen_by = _nearest(theirs, ours)
-        mutual = (chosen_by[partner] == where[1]) & (best > _ONE)
-        if float(mutual.sum()) < _FOUND * min(len(theirs), len(ours)):
-            return None
-        where = partner[mutual], where[1][mutual]
     scale = _scale(suspect, reference, component, paths, where)
-    if torch.equal(*where) and scale is None and same_size:
+    if torch.equal(*where) and scale is None and n_theirs == n_ours:
         return None
-    return Match(*where, heads, scale)
+    return Match(*where, (sizes[0], sizes[1]) if component == "values" else None, scale)
 
 
-def _at_their_places(theirs: torch.Tensor, ours: torch.Tensor) -> bool:
-    some = slice(None, None, max(1, len(ours) // _MOST_PLACES))
-    best = (ours[some] @ theirs.T).amax(1).mean()
-    return float((ours[some] * theirs[some]).sum(1).mean()) >= _AS_GOOD * float(best)
+def _both(
+    models: tuple[Parameters, Parameters],
+    component: Component,
+    at: tuple[int, int],
+    turn: torch.Tensor | None,
+    rows: torch.Tensor | None,
+) -> list[torch.Tensor]:
+    """The suspect's units and the reference's, ``[n, n_vectors, channels]``."""
+    sides = zip(models, at, (turn, None), strict=True)
+    return [_channels(model, component, block, [turned], rows)[0].flatten(0, 1) for model, block, turned in sides]
+
+
+def _alike(theirs: torch.Tensor, ours: torch.Tensor) -> float:
+    """The mean cosine of units and those at their own places."""
+    return float((theirs * ours).sum(-1).mean()) if theirs.shape == ours.shape else -1.0
+
+
+def _places(theirs: torch.Tensor, ours: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Which of theirs are which of ours, by their numbers; None: too few are found to say."""
+    if theirs.shape[1:] != ours.shape[1:]:
+        return None
+    places, at_places = torch.arange(len(ours)), _alike(theirs, ours)
+    theirs, ours = (side.flatten(1) / side.shape[1] ** 0.5 for side in (theirs, ours))
+    best, partner, chosen_by = _nearest(theirs, ours)
+    if len(theirs) == len(ours) and at_places >= _AS_GOOD * float(best.mean()):
+        return places, places
+    mutual = (chosen_by[partner] == places) & (best > _ONE)
+    if float(mutual.sum()) < _FOUND * min(len(theirs), len(ours)):
+        return None
+    return partner[mutual], places[mutual]
 
 
 def _nearest(theirs: torch.Tensor, ours: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -58,9 +58,9 @@ class Resemblance:
     def _mean(self, model: dict[Component, list[Units]], rotation: torch.Tensor | None) -> float:
         best = []
         for component, blocks in model.items():
-            theirs = [units.turned(rotation) for units in self._units[component]]
-            best += [max(_likeness(ours, other) for other in theirs) for ours in blocks]
-        return float(np.mean(best))
+            turned = (units.turned(rotation) for units in self._units[component])  # one block at a time
+            best.append(np.array([[_likeness(ours, theirs) for ours in blocks] for theirs in turned]).max(0))
+        return float(np.mean(np.concatenate(best)))
 
 
 def _flat(units: Units) -> Units:

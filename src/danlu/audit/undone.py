@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import torch
-from torch.nn import functional as F
 
 from danlu.audit.aligned import Alignment, Pair
 from danlu.audit.alignment import procrustes
@@ -30,6 +29,8 @@ _BETTER = 0.8
 _NEARER = 0.1
 """Share of the squared distance that may be left once gains are multiplied in; with more, they are left where they are.
 """
+_MOST_ROWS = 1024
+"""Rows by which that is seen, evenly spaced where there are more."""
 _HEADS = re.compile(r"blocks\.(\d+)\.attention\.(q|k|v|out)\.weight")
 _PARTNERS = {"q": ("q", "k"), "k": ("q", "k"), "v": ("v", "out"), "out": ("v", "out")}
 
@@ -81,12 +82,12 @@ def _with_gain(pair: Pair, suspect: Parameters, reference: Parameters, found: Al
         or gains[0].shape != gains[1].shape
     ):
         return pair
-    theirs, ours = pair.theirs * gains[0], pair.ours * gains[1]
-    apart, apart_so = (_distance(b, a) for b, a in ((pair.theirs, pair.ours), (theirs, ours)))
-    if apart_so >= _NEARER * apart or torch.equal(pair.theirs, pair.ours):
+    some = slice(None, None, max(1, len(pair.ours) // _MOST_ROWS))
+    b, a = pair.theirs[some], pair.ours[some]
+    if _distance(b * gains[0], a * gains[1]) >= _NEARER * _distance(b, a) or torch.equal(pair.theirs, pair.ours):
         return pair
     seen.add("rescaled")
-    return replace(pair, theirs=theirs, ours=ours, gain=gains[1], is_exact=False)
+    return replace(pair, theirs=pair.theirs * gains[0], ours=pair.ours * gains[1], gain=gains[1], is_exact=False)
 
 
 def _heads(both: dict[str, Pair], d_value: int, n_queries: int, seen: set[str]) -> Iterator[Pair]:
@@ -101,6 +102,9 @@ def _heads(both: dict[str, Pair], d_value: int, n_queries: int, seen: set[str]) 
         yield from both.values()
         return
     before = _cosine(second)
+    if before > _BETTER:
+        yield from both.values()
+        return
     sides = [_by_head(first.theirs, width), _by_head(first.ours, width)]
     others = [_by_head(each.T if columns else each, width) for each in (second.theirs, second.ours)]
     if sides[0].shape != sides[1].shape or others[0].shape != others[1].shape:
@@ -133,7 +137,8 @@ def _writes(name: str) -> bool:
 
 
 def _cosine(pair: Pair) -> float:
-    return float(F.cosine_similarity(pair.theirs.flatten(), pair.ours.flatten(), dim=0))
+    b, a = pair.theirs.flatten(), pair.ours.flatten()
+    return float(a @ b / (a.norm() * b.norm()).clamp(min=1e-30))
 
 
 def _distance(b: torch.Tensor, a: torch.Tensor) -> float:
