@@ -122,6 +122,8 @@ def _listening(config: ServeConfig) -> Iterator[socket.socket]:
         )
         raise UsageError(f"cannot listen: {os.strerror(error.errno or 0)}", where=where, advice=advice) from error
     with opened:
+        # Connections inherit it. Without it the end of an answer waits 40 ms until the client has confirmed its head.
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield opened
 
 
