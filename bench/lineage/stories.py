@@ -95,7 +95,9 @@ def _index(told: Mapping[str, Mapping[str, Any]]) -> str:
     rows: dict[str, list[str]] = {"en": [], "zh": []}
     for name, facts in told.items():
         story = STORIES[name]
-        done = [*(TYPES[each] for each in facts["types"]), *(PARTS[each] for each in facts["parts"])]
+        done = []
+        for each in facts["types"]:
+            done += [TYPES[each], *(PARTS[part] for part in facts["parts"] if each == "partial")]
         for language, lines in rows.items():
             title, said, enacted, *types = (
                 markdown(getattr(each, language)) for each in (story.title, story.said, story.enacted, *done)

@@ -171,7 +171,9 @@ def _blocks(facts: Mapping[str, Any], test: Mapping[str, Any]) -> Markup:
 
 def _sentence(facts: Mapping[str, Any], order: Mapping[str, Any]) -> Text:
     """What it comes to, in a sentence or two."""
-    names = {"b": code(facts["suspect"]["name"]), "a": code(facts["reference"]["name"])}
+    # What answers behind an address is called as it is called there.
+    names = {"b": facts["suspect"], "a": facts["reference"]}
+    names = {key: code(party.get("model", party["name"])) for key, party in names.items()}
     if facts["verdict"] in ("PROVEN", "SHARED START"):
         name = min(facts["p"], key=lambda key: facts["p"][key])
         return t(
@@ -201,10 +203,10 @@ def _sentence(facts: Mapping[str, Any], order: Mapping[str, Any]) -> Text:
         )
     if not facts["content"]:
         return t(
-            "Only answers of {b} and {a} are at hand, no weights of both. By these {b} is no nearer to {a} than chance "
-            "and unrelated models allow. A model that learnt other things afterwards, or for very long, may show "
-            "nothing here.",
-            "只有 {b} 与 {a} 的回答，没有双方的权重。从回答看，{b} 与 {a} 的接近程度没有超出偶然与无关模型的范围。"
+            "Only answers of {b} and {a} are at hand, no weights of both. By these {b} is not so near to {a} that "
+            "chance, or what unrelated models do, could be ruled out. A model that learnt other things afterwards, or "
+            "for very long, may show nothing here.",
+            "只有 {b} 与 {a} 的回答，没有双方的权重。从回答看，{b} 与 {a} 并未接近到足以排除偶然或无关模型的程度。"
             "之后又学了别的内容，或训练很久的模型，在此可能毫无痕迹。",
             **names,
         )
@@ -215,20 +217,26 @@ def _sentence(facts: Mapping[str, Any], order: Mapping[str, Any]) -> Text:
             **names,
             s=percent(facts["content"]["rounded_share"]),
         )
-    found = [float(r) for power in facts["power"].values() for r, seen in power["planted"].items() if seen]
-    seen = t(
-        "Units that kept a correlation of {r} with the reference’s would have been found: planted in copies of it, "
-        "they were.",
-        "若单元与参照模型的单元还有 {r} 的相关，就会被发现：植入其副本时确实被发现了。",
-        r=decimal(min(found), 2),
-    ) if found else t("", "")  # fmt: skip
     return t(
         "The tests found nothing by which {b} is nearer to {a} than chance. {seen} A model distilled from answers, or "
         "trained anew for very long, may show nothing here.",
         "检验没有发现 {b} 与 {a} 之间超出偶然的联系。{seen}"
         "通过答案蒸馏得到的模型，或重新训练很久的模型，在此可能毫无痕迹。",
         **names,
-        seen=seen,
+        seen=_would_be_seen(facts),
+    )
+
+
+def _would_be_seen(facts: Mapping[str, Any]) -> Text:
+    """The weakest kinship that was found where it was planted."""
+    found = [float(r) for power in facts["power"].values() for r, seen in power["planted"].items() if seen]
+    if not found:
+        return t("", "")
+    return t(
+        "Units that kept a correlation of {r} with the reference’s would have been found: planted in copies of it, "
+        "they were.",
+        "若单元与参照模型的单元还有 {r} 的相关，就会被发现：植入其副本时确实被发现了。",
+        r=decimal(min(found), 2),
     )
 
 
