@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from danlu.core.batch import Batch
@@ -183,9 +184,13 @@ class _Writer:
         """The texts of a request.
 
         Raises:
-            InputError: A prompt, with what is asked after it, is longer than the model can see, or no token of it.
+            InputError: A prompt, with what is asked after it, is longer than the model can see, or holds what is no
+                token; or ways to choose tokens do not fit together.
         """
-        config = DecodeConfig(**request["decode"])
+        try:
+            config = DecodeConfig(**request["decode"])
+        except ValidationError as error:
+            raise InputError("invalid_value", error.errors()[0]["msg"].removeprefix("Value error, ")) from None
         order = Order(request["id"], config, request["logprobs"], request["stream"])
         max_new = request["max_tokens"]
         for place, given in enumerate(request["prompts"]):

@@ -9,10 +9,9 @@ from typing import Any, Literal
 
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from danlu.core.config import Config
-from danlu.model.decode import DecodeConfig
 from danlu.serve.config import LimitsConfig
 from danlu.serve.worker import AskError
 
@@ -90,7 +89,7 @@ class WritingBody(Body):
         """What a model's process is asked.
 
         Raises:
-            AskError: More is asked for than is allowed, or the values do not fit together.
+            AskError: More is asked for than is allowed. Whether the values fit together, the model's process says.
         """
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
         for name, value, most in [
@@ -107,20 +106,15 @@ class WritingBody(Body):
             raise AskError(400, "invalid_value", "stream_options are for streams", param="stream_options")
         for prompt in prompts:
             check_text(prompt, limits, "prompt")
-        try:
-            decode = DecodeConfig(
-                max_new_tokens=max(1, limits.new_tokens if max_tokens is None else max_tokens),
-                temperature=self.temperature,
-                top_k=self.top_k,
-                top_p=self.top_p,
-                min_p=self.min_p,
-                repetition_penalty=self.repetition_penalty,
-                stop=tuple(stops),
-                seed=secrets.randbits(53) if self.seed is None else self.seed,
-            )
-        except ValidationError as error:
-            raise AskError(400, "invalid_value", error.errors()[0]["msg"].removeprefix("Value error, ")) from None
-        asked = {"kind": "write", "prompts": prompts, "decode": decode.plain(), "n": self.n, "max_tokens": max_tokens}
+        decode = {
+            name: getattr(self, name) for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+        }
+        decode |= {
+            "max_new_tokens": max(1, limits.new_tokens if max_tokens is None else max_tokens),
+            "stop": stops,
+            "seed": secrets.randbits(53) if self.seed is None else self.seed,
+        }
+        asked = {"kind": "write", "prompts": prompts, "decode": decode, "n": self.n, "max_tokens": max_tokens}
         return asked | {"stream": self.stream, "echo": False, "logprobs": None} | more
 
 

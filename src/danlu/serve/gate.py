@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import itertools
 import json
 import math
 import secrets
@@ -66,13 +67,15 @@ class Gate:
         self._app, self._service = app, service
         self._hosts = {host.lower() for host in (*service.config.hosts, service.config.host)}
         self._here = is_loopback(service.config.host)
+        mine = secrets.token_hex(6)
+        self._ids = (f"req-{mine}-{number:08x}" for number in itertools.count())
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Let a request through, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        facts: dict[str, Any] = {"id": f"req-{secrets.token_hex(12)}"}
+        facts: dict[str, Any] = {"id": next(self._ids)}
         scope.setdefault("state", {})["facts"] = facts
         out = _Out(scope, send, self._service, facts)
         try:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -136,3 +138,9 @@ def test_only_hosts_that_nobody_else_can_own_are_answered(
     assert (sent[0]["status"] == 200) is allowed
     if not allowed:
         assert code(sent) == (403, "host_not_allowed")
+
+
+def test_the_server_itself_holds_no_model() -> None:
+    code = "import sys, danlu.serve.server; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "sklearn", "tokenizers"} & set(done.stdout.split())
