@@ -95,3 +95,27 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError):
         examine(Question(suspect=tmp_path / "empty", reference=tmp_path / "empty"), Silent())
+
+
+def with_gains(model: Model, seed: int) -> Model:
+    """With norm gains that follow one curve in every model, as those of one make do."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def change(tensors: Tensors) -> None:
+        for name, tensor in tensors.items():
+            if name.endswith("norm.weight"):
+                curve = torch.linspace(0.5, 1.5, len(tensor))
+                tensors[name] = curve + 0.1 * torch.randn(len(tensor), generator=draw)
+
+    return derive(change, model)
+
+
+def test_gains_that_are_alike_in_unrelated_models_too_are_no_likeness(tmp_path: Path) -> None:
+    suspect, reference = (with_gains(trained(drawn(name), 1.0, n), n) for n, name in enumerate("ba"))
+    unrelated = [with_gains(trained(drawn(f"control {n}"), 1.0, 5 + n), 5 + n) for n in range(3)]
+    controls = tuple(folder_of(tmp_path / f"control-{n}", model) for n, model in enumerate(unrelated))
+    beside = audited(tmp_path / "beside", suspect, reference, controls)
+    assert beside.likeness.gain_correlation is not None
+    assert beside.likeness.gain_correlation > 0.8
+    assert beside.verdict == "NO EVIDENCE"
+    assert audited(tmp_path / "alone", suspect, reference, ()).verdict == "CONTEXT ONLY"
