@@ -30,7 +30,7 @@ from danlu.serve.gate import Gate, error_body, error_headers
 from danlu.serve.service import Service
 from danlu.serve.worker import AskError
 
-__all__ = ["create_app"]
+__all__ = ["create_app", "embeddings", "live", "metrics", "model", "models", "predict", "ready"]
 
 _router = APIRouter(route_class=JsonRoute)
 

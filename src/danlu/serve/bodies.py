@@ -15,7 +15,19 @@ from danlu.core.config import Config
 from danlu.serve.config import LimitsConfig
 from danlu.serve.worker import AskError
 
-__all__ = ["ChatBody", "CompletionBody", "EmbeddingBody", "JsonRoute", "PredictBody", "WritingBody"]
+__all__ = [
+    "Body",
+    "ChatBody",
+    "ChatMessage",
+    "CompletionBody",
+    "EmbeddingBody",
+    "JsonRoute",
+    "PredictBody",
+    "StreamOptions",
+    "TextPart",
+    "WritingBody",
+    "check_text",
+]
 
 
 class Body(Config):

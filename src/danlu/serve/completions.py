@@ -14,7 +14,7 @@ from danlu.serve.bodies import ChatBody, CompletionBody, JsonRoute, WritingBody
 from danlu.serve.service import Service
 from danlu.serve.worker import AskError, Ticket, Worker
 
-__all__ = ["router"]
+__all__ = ["chat_completions", "completions", "router"]
 
 router = APIRouter(prefix="/v1", route_class=JsonRoute)
 
