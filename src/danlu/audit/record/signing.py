@@ -232,7 +232,7 @@ def folder_problems(folder: Path, public: Path, signature: str, ignored: Sequenc
 
 def _told(message: str) -> list[str]:
     """What the library says of files, in fewer words; nothing where it speaks of something else."""
-    found = [f"{name} was changed" for name in re.findall(r"Hash mismatch for '([^']+)'", message)]
+    found = [f"{name} was changed" for name in re.findall(r"Hash mismatch for \\?'([^'\\]+)\\?'", message)]
     for kind, what in (("Extra", "was not signed"), ("Missing", "is missing")):
         for names in re.findall(rf"{kind} files (?:found )?in model '[^']*': ([^\"'\]]+)", message):
             found += [f"{name} {what}" for name in names.split(", ")]
