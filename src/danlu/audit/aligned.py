@@ -208,7 +208,9 @@ def _of_block(suspect: Parameters, reference: Parameters, found: Alignment, name
     """A matrix of a block, as the reference has it."""
     b, a = suspect.read(name), reference.read(ours)
     is_exact, is_scaled, gain = found.rotation is None, False, None
-    block, half, owner, kind = BLOCK.fullmatch(name).groups()  # type: ignore[union-attr]  # it is one of a block
+    named = BLOCK.fullmatch(name)
+    assert named is not None, "it is one of a block"
+    block, half, owner, kind = named.groups()
     writes = kind in ("out", "down")
     if found.rotation is not None:
         if writes:

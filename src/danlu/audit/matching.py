@@ -264,7 +264,8 @@ def places_in(match: Match, kind: str, sizes: tuple[int, int]) -> tuple[torch.Te
     if match.heads is None or kind == "v":
         return match.theirs, match.ours
     if kind == "out":
-        return tuple(_columns(*each) for each in zip((match.theirs, match.ours), match.heads, sizes, strict=True))  # type: ignore[return-value]  # there are two
+        their_heads, our_heads = match.heads
+        return _columns(match.theirs, their_heads, sizes[0]), _columns(match.ours, our_heads, sizes[1])
     return _heads(match, sizes)
 
 

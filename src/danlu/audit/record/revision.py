@@ -48,6 +48,7 @@ def _told(git: str, folder: Path, *words: str) -> str | None:
     """What git answers; None where it fails. Nothing that the checkout configures is run."""
     command = [git, "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(folder), *words]
     try:
+        # A list, no shell; git is the one on the path, the words are ours.
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SECONDS)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return None
