@@ -243,7 +243,7 @@ STORIES: dict[str, Story] = {
         ),
         lay_out=_answers_alone,
         words=(_OTHERS, "siblings=siblings"),
-        verdicts=("PROVEN", "STRONG", "NO EVIDENCE"),  # answers of a model this small show little: told as it comes
+        verdicts=("PROVEN", "STRONG"),  # not met so far: answers of a model this small show too little
         behind="fine-tuned",
     ),
     "a-sibling-accused": Story(
