@@ -81,8 +81,6 @@ def build(shop: Shop, told: tuple[Any, ...], n_workers: int) -> list[str]:
     done = {name for name in shop.items if shop.is_done(name)}
     waiting = [name for name in shop.items if name not in done]
     print(f"{len(done)} of {len(shop.items)} models are there", flush=True)
-    # The longest trainings first: they decide when all is done.
-    waiting.sort(key=lambda name: -shop.items[name].values.get("length", shop.items[name].how == "base"))
     under_way: dict[Future[Any], str] = {}
     failed: list[str] = []
     began = time.monotonic()

@@ -48,8 +48,8 @@ SCALES = {
     "full": Scale(
         sizes={"d_model": 128, "n_layers": 4, "n_heads": 4, "d_ff": 352},
         vocab_size=4096,
-        steps=500,
-        batch_tokens=4096,
+        steps=300,
+        batch_tokens=2048,
         n_siblings=19,
         references=("s00", "s01", "s02", "s03"),
         n_asked=2048,
