@@ -27,6 +27,7 @@ THRESHOLDS = {
     "phi-match": -math.log10(0.05),
     "modeldna": 0.9,
     "provenance-kit": 0.75,
+    "provenance-kit-weights": 0.75,
 }
 """From where on the publishers speak of descent, where they say so. The others give no number, or need controls."""
 

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from baselines import THRESHOLDS
 from danlu.audit.verdict import ALPHA
 from plan import Item
+from published_tools import TOOLS
 
 __all__ = [
     "EXACT",
@@ -130,21 +132,25 @@ def convictions(pairs: Rows) -> Table:
 
 
 def thresholds(scores: Rows, items: Mapping[str, Item], halves: Halves) -> dict[str, float]:
-    """The score of each published measure that 1% of the first half's unrelated pairs exceed."""
+    """The score of each published measure that 1% of the first half's unrelated pairs exceed; a tool's is its own."""
     known = defaultdict(list)
     for row in scores:
-        if row["relation"] in ("sibling", "unrelated") and halves.sets(row, items[row["suspect"]].base):
+        unrelated = row["measure"] not in TOOLS and row["relation"] in ("sibling", "unrelated")
+        if unrelated and halves.sets(row, items[row["suspect"]].base):
             known[row["measure"]].append(float(row["value"]))
-    return {
+    found = {
         measure: float(np.quantile([v for v in values if not math.isnan(v)] or [math.inf], 1 - _FALSE))
         for measure, values in known.items()
     }
+    run = dict.fromkeys(row["measure"] for row in scores if row["measure"] in TOOLS)
+    return found | {tool: THRESHOLDS[tool] for tool in run}
 
 
 def power(pairs: Rows, scores: Rows, items: Mapping[str, Item], halves: Halves, most: Mapping[str, float]) -> Table:
     """How many of every derivation and attack the audit finds, and how many each published measure does.
 
-    The audit's rate is over all bases, for nothing was set on any; that of a measure over the reported half.
+    The audit's rate is over all bases, for nothing was set on any, and so is that of a tool with a threshold of its
+    own; that of a measure is over the reported half.
     """
     found: dict[tuple[str, str], list[bool]] = defaultdict(list)
     theirs: dict[tuple[str, str], dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
@@ -153,7 +159,7 @@ def power(pairs: Rows, scores: Rows, items: Mapping[str, Item], halves: Halves, 
             for key in _keys(items[row["suspect"]]):
                 found[key].append(row["verdict"] in _CONVICTED)
     for row in scores:
-        if row["relation"] == "kin" and halves.reports(row, items[row["suspect"]].base):
+        if row["relation"] == "kin" and (row["measure"] in TOOLS or halves.reports(row, items[row["suspect"]].base)):
             for key in _keys(items[row["suspect"]]):
                 theirs[key][row["measure"]].append(float(row["value"]) > most.get(row["measure"], math.inf))
     table: Table = []
@@ -177,7 +183,7 @@ def false_alarms(scores: Rows, items: Mapping[str, Item], halves: Halves, most: 
     table: Table = []
     for measure, level in most.items():
         rows = [row for row in scores if row["measure"] == measure]
-        reported = [row for row in rows if halves.reports(row, items[row["suspect"]].base)]
+        reported = [row for row in rows if measure in TOOLS or halves.reports(row, items[row["suspect"]].base)]
         others = [float(row["value"]) for row in reported if row["relation"] in ("sibling", "unrelated")]
         kin = [float(row["value"]) for row in reported if row["relation"] == "kin"]
         table.append(
@@ -189,6 +195,8 @@ def false_alarms(scores: Rows, items: Mapping[str, Item], halves: Halves, most: 
                 "kin": len(kin),
                 "found": sum(value > level for value in kin),
                 "auroc": _auroc(kin, others),
+                "pauc_1%": _partial_auroc(kin, others, _FALSE),
+                "above_all": sum(value > max(others, default=math.inf) for value in kin),
                 "median_siblings": _median(float(r["value"]) for r in rows if r["relation"] == "sibling"),
                 "seconds": _median(float(row["seconds"]) for row in rows),
             }
@@ -202,6 +210,17 @@ def _auroc(kin: Sequence[float], others: Sequence[float]) -> float:
         return math.nan
     a, b = (np.nan_to_num(np.array(values), nan=-1e300, posinf=1e300) for values in (kin, others))
     return float(stats.mannwhitneyu(a, b).statistic / (len(a) * len(b)))
+
+
+def _partial_auroc(kin: Sequence[float], others: Sequence[float], most: float) -> float:
+    """The mean share of kin found, over thresholds that up to ``most`` of the others exceed; ties count half."""
+    if not kin or not others:
+        return math.nan
+    a, b = (np.nan_to_num(np.array(values), nan=-1e300, posinf=1e300) for values in (kin, others))
+    top, room = np.sort(b)[::-1], most * len(b)
+    width = np.diff(np.minimum(np.arange(len(b) + 1), room))
+    found = [(a > level).mean() + (a == level).mean() / 2 for level in top]
+    return float(width @ np.array(found) / room)
 
 
 def _median(values: Iterable[float]) -> float:

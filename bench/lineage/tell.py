@@ -161,7 +161,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--into", type=Path, required=True)
     given = parser.parse_args()
-    pairs, scores = (read_rows(given.folder / "results" / f"{name}.csv") for name in ("pairs", "scores"))
+    results = given.folder / "results"
+    pairs = read_rows(results / "pairs.csv")
+    scores = [*read_rows(results / "scores.csv"), *read_rows(results / "tools.csv")]
     if not pairs:
         raise SystemExit(f"{given.folder} has no results yet: run run.py first")
     shop = Shop.opened(given.folder)
