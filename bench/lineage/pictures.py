@@ -49,7 +49,7 @@ def _one_quantiles(p: np.ndarray, name: Text, left: float, top: float) -> list[M
     parts.append(line(x(0), y(0), x(far), y(far), "mark"))
     for a, b in zip(expected.tolist(), (-np.log10(p)).tolist(), strict=True):
         parts.append(circle(x(a), y(min(far, max(0.0, b))), 2.2, "dot other"))
-    for mark in ticks(0, far, 3):
+    for mark in range(int(far) + 1):
         parts += [
             text(x(mark), top + _SIDE + 14, decimal(mark, 0), "tick", "middle"),
             text(left - 6, y(mark) + 3, decimal(mark, 0), "tick", "end"),
@@ -67,7 +67,7 @@ def heat(rows: Sequence[tuple[Text | str, Mapping[str, float], int]], columns: S
         rows: Name, column -> rate, number of models.
         columns: What is compared.
     """
-    left, top, wide, high = 236.0, 96.0, 58.0, 21.0
+    left, top, wide, high = 236.0, 110.0, 58.0, 21.0
     parts = []
     for place, column in enumerate(columns):
         x = left + (place + 0.5) * wide
@@ -86,9 +86,10 @@ def heat(rows: Sequence[tuple[Text | str, Mapping[str, float], int]], columns: S
             if not math.isnan(rate):
                 style = "split test" if place == 0 else "split train"
                 parts.append(rect(x, y, (wide - 2) * rate, high - 2, style, note=f"{column}: {rate:.3f}"))
-                parts.append(text(x + wide / 2 - 1, y + 14, percent(rate, 0), "tick", "middle"))
+                tone = "tick onfill" if place == 0 and rate > 0.6 else "tick"
+                parts.append(text(x + wide / 2 - 1, y + 14, percent(rate, 0), tone, "middle"))
     label = t("Share found, by derivation and method", "各种派生方式下各方法的检出率")
-    return picture(left + len(columns) * wide + 50, top + len(rows) * high + 12, parts, label)
+    return picture(left + len(columns) * wide + 90, top + len(rows) * high + 12, parts, label)
 
 
 def curves(rows: Sequence[Mapping[str, Any]], column: str, label: Text) -> Markup:

@@ -18,6 +18,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from chinese import CHINESE
 from danlu.core.files import write_atomic
 from danlu.report import words
 from danlu.report.words import Text, t
@@ -44,33 +45,10 @@ from tables import (
 
 __all__ = ["main", "tables_of"]
 
-_CHINESE = {
-    "order of hidden units": "隐藏单元的顺序",
-    "order of values": "值通道的顺序",
-    "seed": "种子",
-    "order of data": "数据顺序",
-    "siblings, by weights": "同胞（权重）",
-    "siblings, by mistakes": "同胞（错误）",
-    "sibling": "同胞",
-    "unrelated": "无关",
-    "told seed": "同一告知种子",
-    "kin found": "检出的亲缘",
-    "parent named first": "母体排在首位",
-    "block of the reference right": "层对应正确",
-    "direction shown by the seed": "种子显示方向",
-    "wrong direction shown by the seed": "种子显示相反方向",
-    "macro F1 of types": "类型宏 F1",
-    "macro F1 of disguises": "伪装宏 F1",
-    "the whole audit, seconds": "整个审计，秒",
-    "its exact tests, seconds": "其精确检验，秒",
-    "peak memory of an audit, MiB": "审计峰值内存，MiB",
-    "all with weights of the base": "全部含母体权重者",
-}
-
 
 def said(name: Any) -> Text | Any:
     """A name in both languages, where it is one of ours."""
-    return t(name, _CHINESE[name]) if name in _CHINESE else name
+    return t(name, CHINESE[name]) if name in CHINESE else name
 
 
 def number(value: Any) -> str:
