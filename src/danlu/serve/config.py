@@ -64,6 +64,9 @@ class ServeConfig(Config):
     """Texts that a model writes at a time: so many places for keys and values are reserved."""
     threads: int | None = Field(None, gt=0)
     """Threads of a model's process; null: the machine's cores, shared by the models."""
+    keep_inputs: bool = True
+    """Whether texts, and pictures up to 64 KiB, are written down with their requests. Without them content cannot be
+    watched for drift, labelled or learnt from."""
     drain_seconds: float = Field(30.0, ge=0)
     """How long requests under way may go on after SIGTERM."""
     log_level: Literal["warning", "info", "debug"] = "warning"

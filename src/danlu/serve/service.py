@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -14,6 +14,7 @@ from danlu.core.errors import nearest
 from danlu.core.events import EventLog
 from danlu.serve.config import ServeConfig
 from danlu.serve.keys import KeyRing
+from danlu.serve.trial import Arm, Shadow
 from danlu.serve.worker import AskError, Worker
 
 __all__ = ["Service"]
@@ -41,6 +42,7 @@ class Service:
         threads = config.threads or max(1, len(os.sched_getaffinity(0)) // len(models))
         self.workers = {name: Worker(model, config, threads) for name, model in models.items()}
         self.stopping = False
+        self._shadow = Shadow(self.events.write, lambda model, outcome: self._shadows.labels(model, outcome).inc())
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "danlu_requests", "Requests answered.", ["model", "route", "status"], registry=registry
@@ -62,6 +64,9 @@ class Service:
         self._tokens = Counter("danlu_tokens", "Tokens read and written.", ["model", "kind"], registry=registry)
         self._waiting = Gauge(
             "danlu_requests_under_way", "Requests that wait or are answered.", ["model"], registry=registry
+        )
+        self._shadows = Counter(
+            "danlu_shadow_requests", "Requests asked of a challenger.", ["model", "outcome"], registry=registry
         )
         self._ready = Gauge("danlu_model_ready", "Whether the model can be asked.", ["model"], registry=registry)
         self._starts = Gauge(
@@ -113,6 +118,32 @@ class Service:
             what = f"{name} is a model for {worker.facts['task']}: {where}"
             raise AskError(400, "wrong_task", what, param="model")
         return name, worker
+
+    def arm(self, name: str | None, kind: str, where: str, asker: str) -> Arm:
+        """Who answers a request: the model of a name, or where an experiment runs one of its two.
+
+        Args:
+            name: What the request calls the model; without a name, the only one.
+            kind: What is to be asked of it.
+            where: Where else its kind of question is answered, for the message.
+            asker: Who asks (:func:`danlu.serve.trial.asker_of`).
+
+        Raises:
+            AskError: There is no such model, or it cannot be asked this.
+        """
+        called, worker = self.named(name, kind, where)
+        return Arm(called, worker.model.manifest["name"], worker)
+
+    def shadow(self, arm: Arm, request: str, asked: dict[str, Any], answers: Callable[[dict[str, Any]], Any]) -> None:
+        """Ask the challenger in the shadow, if there is one, what was answered already; it takes no time.
+
+        Args:
+            arm: Who answered.
+            request: The request's id.
+            asked: What was asked.
+            answers: From what a process says when it is done to the ``answers`` that are written down.
+        """
+        self._shadow.ask(arm, request, asked, answers)
 
     def record(self, facts: Mapping[str, Any]) -> None:
         """Count a request, and write it down.
