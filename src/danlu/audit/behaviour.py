@@ -238,10 +238,15 @@ def _data_order(
     losses = cast.suspect.losses(texts, labels)
     if isinstance(losses, str):
         return losses, []
+    if np.isinf(losses).any():
+        return "the suspect finds some texts impossible", []
+    read = np.flatnonzero(~np.isnan(losses))  # a text is too long by its own length, whenever it was trained on
+    if len(read) < FEWEST:
+        return f"the suspect reads {len(read)} of {len(texts)} texts whole: too few", []
+    asked, losses, texts = asked[read], losses[read], [texts[row] for row in read]
+    labels = None if labels is None else [labels[row] for row in read]
     name, others = _others(cast, texts, labels, progress)
     mean = np.mean(others, axis=0) if others else None
-    if not np.isfinite(losses).all():
-        return "the suspect finds some texts impossible", []
     excess = np.full(len(seen.texts), np.nan)
     excess[asked] = excess_losses(losses, np.array([len(text) for text in texts]), mean)
     progress.stage("audit: the order of data")

@@ -39,6 +39,8 @@ _SHOWN = 200
 """Characters of a server's own words that are told."""
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 """Statuses after which the same request may succeed."""
+_TRIED = 8
+"""Texts that may be refused before it is said that all would be."""
 _NO_PROMPT = "the endpoint does not give the log-probabilities of a prompt (echo with logprobs)"
 
 
@@ -104,29 +106,39 @@ class Endpoint:
     def losses(self, texts: Sequence[str], labels: Sequence[str] | None = None) -> npt.NDArray[np.float64] | str:
         """float64 [n]: the nats that each text costs after its first token; or why the endpoint does not tell.
 
+        A text that the endpoint does not take, because it is longer than its model sees, costs NaN.
+
         Raises:
             DanluError: It cannot be reached, or does not answer as it should.
         """
         assert labels is None, "an endpoint names no classes"
-        found, n_new = np.empty(len(texts)), 0
+        found, n_new = np.full(len(texts), np.nan), None
         for number, text in enumerate(texts):
-            asked = {"prompt": text, "temperature": 0, "echo": True, "logprobs": 1}
             try:
-                try:
-                    choice = self._choice({**asked, "max_tokens": n_new})
-                except _BadRequestError:
-                    if number or n_new:
-                        raise
-                    n_new = 1  # some servers always write a token
-                    choice = self._choice({**asked, "max_tokens": n_new})
+                if n_new is None:
+                    choice, n_new = self._echoed_first(text)
+                else:
+                    choice = self._echoed(text, n_new)
             except _BadRequestError as error:
-                return f"{_NO_PROMPT}: {error.what}"
+                if n_new is None and number + 1 == min(_TRIED, len(texts)):
+                    return f"{_NO_PROMPT}: {error.what}"
+                continue
             nats = _nats(choice, text, n_new)
             if nats is None:
                 return _NO_PROMPT
             found[number] = nats
             self._heard(number + 1, len(texts))
         return found
+
+    def _echoed_first(self, text: str) -> tuple[dict[str, Any], int]:
+        """An echoed text, and how many tokens the server has to be asked to write after it: some always write one."""
+        try:
+            return self._echoed(text, 0), 0
+        except _BadRequestError:
+            return self._echoed(text, 1), 1
+
+    def _echoed(self, text: str, n_new: int) -> dict[str, Any]:
+        return self._choice({"prompt": text, "temperature": 0, "echo": True, "logprobs": 1, "max_tokens": n_new})
 
     def _choice(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The one choice of an answer."""

@@ -55,7 +55,10 @@ class Speaker(Protocol):
         ...
 
     def losses(self, texts: Sequence[str], labels: Sequence[str] | None = None) -> npt.NDArray[np.float64] | str:
-        """float64 [n]: the nats that each text costs, or each text's label; or why it cannot tell."""
+        """float64 [n]: the nats that each text costs, or each text's label; or why it cannot tell.
+
+        NaN: the text is longer than what it reads.
+        """
         ...
 
 

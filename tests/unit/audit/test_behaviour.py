@@ -222,6 +222,14 @@ def test_the_order_of_data_takes_off_what_siblings_lose() -> None:
     assert isinstance(other.data_order, DataOrderTest)
     assert other.data_order.p > 1e-3
     assert other.data_order.subtracted == "nothing"
+    shortsighted = {text: nats if len(text) < 40 else np.nan for text, nats in seen.items()}
+    some = Cast(suspect=Said((), nats=shortsighted), reference=cast.reference, siblings=cast.siblings)
+    read, rows = observe(some, order, "no questions", 400, 1e-3, Silent())
+    assert isinstance(read.data_order, DataOrderTest)
+    assert read.data_order.n == len(rows) < 300
+    assert read.data_order.p < 1e-3
+    blind = Cast(suspect=Said((), nats=dict.fromkeys(seen, np.nan)), reference=cast.reference)
+    assert "reads 0 of 400 texts whole" in str(observe(blind, order, "none", 400, 1e-3, Silent())[0].data_order)
     silent = Cast(suspect=Said(()), reference=cast.reference)
     assert observe(silent, order, "none", 400, 1e-3, Silent())[0].data_order == "it does not tell"
 

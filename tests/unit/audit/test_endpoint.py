@@ -64,6 +64,25 @@ def test_a_server_that_always_writes_a_token_is_asked_for_one_and_it_is_not_coun
     assert {each["key"] for each in heard} == {None}
 
 
+def test_a_text_that_the_model_cannot_read_whole_is_left_out_and_ends_nothing() -> None:
+    def answer(asked: Asked) -> Answer:
+        if len(asked["prompt"]) > 4:
+            return 400, {}, b'{"error": {"message": "too long", "code": "context_length_exceeded"}}'
+        return completions(upper, lengths)(asked)
+
+    with served(answer) as (address, heard):
+        losses = Endpoint(address, "m").losses(["too long", "four", "much too long", "two"])
+    assert isinstance(losses, np.ndarray)
+    assert losses.tolist() == pytest.approx([np.nan, 4, np.nan, 3], nan_ok=True)
+    assert [each["max_tokens"] for each in heard] == [0, 1, 0, 0, 0]
+
+
+def test_a_server_that_refuses_every_text_is_not_asked_all_of_them() -> None:
+    with served(lambda _: (400, {}, b'{"error": {"message": "no echo"}}')) as (address, heard):
+        assert "no echo" in str(Endpoint(address, "m").losses(["ab"] * 100))
+    assert len(heard) == 16
+
+
 @pytest.mark.parametrize(
     "answer",
     [
