@@ -66,19 +66,30 @@ def test_weights_of_a_merge_are_found(way: Callable[[torch.Tensor, torch.Tensor,
         assert set(found.by_layer) == {"0", "1", "2", "3"}
 
 
-def test_ties_keeps_the_proportion() -> None:
+@pytest.mark.parametrize("shares", [(0.7, 0.3), (0.5, 0.5), (0.1, 0.9), (0.5, 0.3, 0.2)])
+@pytest.mark.parametrize("with_base", [True, False])
+def test_weights_of_a_merge_by_elected_signs_are_found(shares: tuple[float, ...], with_base: bool) -> None:
     base = model(0)
-    one, two = model(1, base), model(2, base)
-    for weight in (0.3, 0.5, 0.7):
-        suspect = {
-            name: ties(base[name], [one[name] - base[name], two[name] - base[name]], [1 - weight, weight])
-            for name in NAMES
-        }
-        found = merged(suspect, [base, one, two])
-        assert found.is_merged
-        assert found.left > 0.01, "a merge that leaves numbers out is no weighted sum"
-        _, a, b = found.weights
-        assert (b > a) == (weight > 0.5) or weight == 0.5
+    each = [model(number + 1, base) for number in range(len(shares))]
+    suspect = {name: ties(base[name], [one[name] - base[name] for one in each], list(shares)) for name in NAMES}
+    found = merged(suspect, [base, *each] if with_base else each)
+    assert found.is_merged
+    assert found.left > 0.01, "a merge that leaves numbers out is no weighted sum"
+    assert found.agreeing is not None
+    assert 0.02 < found.agreeing < 0.4
+    assert found.weights == pytest.approx([0.0, *shares] if with_base else shares, abs=1e-3)
+    assert all(
+        low - 1e-3 <= share <= high + 1e-3 for share, (low, high) in zip(found.weights, found.intervals, strict=True)
+    )
+
+
+def test_numbers_that_agree_by_chance_are_no_merge_by_elected_signs() -> None:
+    base = model(0)
+    one, two, noise = model(1, base), model(2, base), model(5)
+    for amount in (0.02, 0.05, 0.2):
+        blurred = {name: 0.6 * one[name] + 0.4 * two[name] + amount * noise[name] for name in NAMES}
+        assert merged(blurred, [base, one, two]).agreeing is None
+    assert merged(model(3, one), [base, one, two]).agreeing is None
 
 
 def test_a_model_trained_from_one_parent_is_not_merged() -> None:
