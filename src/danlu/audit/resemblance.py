@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from danlu.audit.alignment import from_tokens
+from danlu.audit.alignment import from_tokens, shared_rows
 from danlu.audit.units import COMPONENTS, Component, DrawnUnits, Parameters, Units
 
 __all__ = ["Resemblance"]
@@ -44,7 +44,7 @@ class Resemblance:
                     self._units[component] = [_flat(units) for units in theirs]
                     widths |= {theirs[0].vectors.shape[-1], ours[0].vectors.shape[-1]}
         self.bases = ["same"] if len(widths) == 1 else []
-        self.bases += ["tokens"] if widths and from_tokens(suspect, like) is not None else []
+        self.bases += ["tokens"] if widths and shared_rows(suspect, like) is not None else []
 
     def __call__(self, model: Parameters) -> float:
         """From about 0 to 1; unrelated models come out well above 0, for there are many units to choose from."""

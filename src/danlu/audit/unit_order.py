@@ -31,8 +31,9 @@ chance look like kinship. By likeness these are paired with all units of the sus
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -48,6 +49,9 @@ __all__ = ["N_ORDERS", "Comparison", "OrderTest", "compare_order", "detectable",
 
 Comparison = Literal["place", "likeness"]
 """Which C is taken."""
+
+Basis = Callable[[], torch.Tensor | None]
+"""Finds a rotation ``[D, other D]``; None: there is none."""
 
 N_ORDERS = 9999
 """Random orders that the count rests on."""
@@ -140,10 +144,10 @@ def order_test(
         if not any(_alike(mine, other) for mine in units[0] for other in units[1]):
             theirs = DrawnUnits(theirs.model, _MOST_SEARCHED)
             units = (units[0], theirs.units(component))
-        rotation = from_tokens(theirs.model, ours.model)
+        bases = {"tokens": functools.partial(from_tokens, theirs.model, ours.model)}
+        found = compare_order(*units, bases, component, n_orders)
     except CorruptError as error:
         return f"a matrix is missing or has no heads: {error.what} in {error.where}"
-    found = compare_order(*units, {} if rotation is None else {"tokens": rotation}, component, n_orders)
     if isinstance(found, str):
         return found
     origins = ours.blocks(component)
@@ -167,7 +171,7 @@ def _cannot(theirs: DrawnUnits, ours: DrawnUnits, component: Component) -> str |
 def compare_order(
     ours: list[Units],
     theirs: list[Units],
-    bases: Mapping[str, torch.Tensor],
+    bases: Mapping[str, Basis],
     component: Component = "feed-forward",
     n_orders: int = N_ORDERS,
 ) -> OrderTest | str:
@@ -176,7 +180,8 @@ def compare_order(
     Args:
         ours: The units of each block of the reference, in the order in which :class:`DrawnUnits` draws them,
         theirs: and those of each block of the suspect.
-        bases: Rotations that may bring the suspect into the reference's basis, besides none and one that is found here.
+        bases: Rotations that may bring the suspect into the reference's basis, besides none and one that is found here;
+            a rotation is found only if those before it show too little.
         component: What they are the units of.
         n_orders: Random orders that the count rests on.
     """
@@ -246,7 +251,7 @@ def _alike(ours: Units, theirs: Units) -> bool:
     return ours.of == theirs.of and ours.vectors.shape[:3] == theirs.vectors.shape[:3]
 
 
-def _choose(ours: list[Units], theirs: list[Units], bases: Mapping[str, torch.Tensor]) -> _Choice | str:
+def _choose(ours: list[Units], theirs: list[Units], bases: Mapping[str, Basis]) -> _Choice | str:
     """In which basis, block against block, and by what to compare: whatever agrees best on the units to choose by.
 
     The plainest is taken that gives nearly as much as the best one, or nearly as much as a copy would.
@@ -268,22 +273,28 @@ def _choose(ours: list[Units], theirs: list[Units], bases: Mapping[str, torch.Te
 
 
 def _candidates(
-    ours: list[Units], theirs: list[Units], bases: Mapping[str, torch.Tensor], found: list[_Choice]
+    ours: list[Units], theirs: list[Units], bases: Mapping[str, Basis], found: list[_Choice]
 ) -> Iterator[tuple[str, torch.Tensor | None, Comparison]]:
     """What may be compared, the plainest first: bases, by place; and where those show nothing, by likeness."""
-    plain: dict[str, torch.Tensor | None] = {**bases}
-    if ours[0].vectors.shape[-1] == theirs[0].vectors.shape[-1]:
-        plain = {"same": None, **plain}
+    has_same = ours[0].vectors.shape[-1] == theirs[0].vectors.shape[-1]
     pairs = [pair for pair in zip(ours, theirs, strict=False) if _alike(*pair)]
     if any(_alike(mine, other) for mine in ours for other in theirs):
-        for basis, rotation in plain.items():
-            yield basis, rotation, "place"
+        yield from _plain(bases, has_same, "place")
         if pairs and all(choice.z < _PLENTY for choice in found):  # for a model whose token vectors were learnt anew
             ends = (torch.cat([_fitting(pair[side]).vectors.flatten(0, 2) for pair in pairs]) for side in (1, 0))
             yield "units", procrustes(*ends), "place"
     if all(choice.z < _CLEAR for choice in found):
-        for basis, rotation in plain.items():
-            yield basis, rotation, "likeness"
+        yield from _plain(bases, has_same, "likeness")
+
+
+def _plain(
+    bases: Mapping[str, Basis], has_same: bool, by: Comparison
+) -> Iterator[tuple[str, torch.Tensor | None, Comparison]]:
+    if has_same:
+        yield "same", None, by
+    for basis, find in bases.items():
+        if (rotation := find()) is not None:
+            yield basis, rotation, by
 
 
 def _mapped(sides: Sides, rotation: torch.Tensor | None, by: Comparison) -> tuple[tuple[int, ...], float]:
