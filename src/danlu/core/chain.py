@@ -20,13 +20,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from danlu.core.errors import CorruptError
+from danlu.core.errors import CorruptError, UsageError
 from danlu.core.files import digest_of, explained, fsync_folder
 
 __all__ = ["Chain", "RunChain"]
@@ -53,6 +53,7 @@ class Chain:
     def __init__(self, path: Path, what: str = "the chain") -> None:
         self.path = path
         self._what = what
+        self._polled: tuple[tuple[int, ...], list[dict[str, Any]]] | None = None
 
     def entries(self, *, growing: bool = False) -> list[dict[str, Any]]:
         """Every line, oldest first, the chain checked.
@@ -71,17 +72,38 @@ class Chain:
             raise self.broken(len(found) + 1, "was cut short")
         return found
 
-    def append(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+    def poll(self) -> Sequence[dict[str, Any]]:
+        """What :meth:`entries` says of a growing file, read anew only where it has changed: to look costs a ``stat``.
+
+        Raises:
+            CorruptError: As :meth:`entries`.
+        """
+        try:
+            stat = self.path.stat()
+            now: tuple[int, ...] = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        except FileNotFoundError:
+            now = ()
+        known = self._polled
+        if known is None or known[0] != now:
+            # What is written between the two is read now and once more at the next look.
+            known = self._polled = (now, self.entries(growing=True))
+        return known[1]
+
+    def append(
+        self, facts: Mapping[str, Any], check: Callable[[Sequence[dict[str, Any]]], None] | None = None
+    ) -> dict[str, Any]:
         """Add a line; several processes may do so at once. A last line that a crash cut short is dropped first.
 
         Args:
             facts: What it says, as JSON values.
+            check: Called with all lines before it while nobody else can write; raises where it may not be added.
 
         Returns:
             The whole line: the facts with ``seq``, ``prev`` and ``hash``.
 
         Raises:
             CorruptError: The chain is broken.
+            UsageError: A text of it is not UTF-8.
             DanluError: The disk is full or may not be written to.
         """
         with explained(self.path):
@@ -90,11 +112,16 @@ class Chain:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 file.seek(0)
                 *lines, rest = file.read().split(b"\n")
+                before = self._parse(lines)
+                if check is not None:
+                    check(before)
+                entry = {"seq": len(before), **facts, "prev": before[-1]["hash"] if before else _START}
+                try:
+                    entry["hash"] = digest_of(entry)
+                except UnicodeEncodeError as error:  # half a character, as the command line gives it
+                    raise UsageError("what is to be recorded is not UTF-8", where=f"{facts!r}") from error
                 if rest:
                     file.truncate(sum(len(line) + 1 for line in lines))
-                before = self._parse(lines)
-                entry = {"seq": len(before), **facts, "prev": before[-1]["hash"] if before else _START}
-                entry["hash"] = digest_of(entry)
                 file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())

@@ -3,6 +3,7 @@
 <root>/artifacts/<kind>/<name>-<digest>/   finished work
 <root>/runs/<name>-<key>/                  training under way: checkpoints, curves, seeds
 <root>/refs/ledger.jsonl                   names and aliases
+<root>/refs/experiments.jsonl              trials of a challenger against a champion
 <root>/events/*.jsonl                      what happened
 <root>/samples/                            fetched samples
 <root>/tokens/                             what texts were cut into; may be deleted at any time
@@ -21,6 +22,7 @@ from typing import Any
 from danlu.core import artifact
 from danlu.core.artifact import Artifact, Draft
 from danlu.core.errors import CorruptError, UsageError
+from danlu.core.experiments import Experiments
 from danlu.core.ledger import Ledger
 
 __all__ = ["Workspace"]
@@ -42,6 +44,7 @@ class Workspace:
         self.tokens = self.root / "tokens"
         self.curves = self.root / "curves"
         self.ledger = Ledger(self.root / "refs" / "ledger.jsonl")
+        self.experiments = Experiments(self.root / "refs" / "experiments.jsonl")
 
     def create(
         self,

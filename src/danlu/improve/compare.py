@@ -1,7 +1,8 @@
 """Is the challenger better than the champion, on live traffic, looked at after every request?
 
-**Between users** (``live``): each user is answered by one arm, by a coin of known chance q (:mod:`assignment`). With
-an outcome Y between 0 and 1 and a guess m of it made from earlier users only, the number
+**Between users** (``live``): each user is answered by one arm, by a coin of known chance q
+(:func:`danlu.core.experiments.arm_of`). With an outcome Y between 0 and 1 and a guess m of it made from earlier users
+only, the number
 
     X = (Y - m) / q  for the challenger,   X = -(Y - m) / (1 - q)  for the champion
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from danlu.core.artifact import Artifact
-from danlu.core.errors import CorruptError, UsageError
+from danlu.core.chain import Chain
+from danlu.core.errors import CorruptError, RefusedError, UsageError
 from danlu.core.files import digest_of
-from danlu.core.ledger import Ledger
+from danlu.core.ledger import Ledger, login_name
 
 
 def artifact(digest: str, kind: str = "model") -> Artifact:
@@ -98,6 +100,119 @@ def test_an_alias_is_a_lower_case_word(ledger: Ledger, alias: str) -> None:
     with pytest.raises(UsageError, match="not an alias"):
         ledger.set_alias("reviews", alias, artifact("a"), reason="x")
     assert ledger.path.read_bytes() == before
+
+
+# who, from which evidence, and against what
+
+
+def test_who_did_it_and_from_what_is_kept(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "zhang")
+    ledger.set_alias("reviews", "champion", artifact("d"), reason="x", by="李", evidence=("e" * 64, "f" * 64))
+    ledger.set_alias("reviews", "champion", artifact("e"), reason="y")
+    *_, told, untold = Ledger(ledger.path).history("reviews")
+    assert (told.by, told.evidence) == ("李", ("e" * 64, "f" * 64))
+    assert (untold.by, untold.evidence) == ("zhang", ())
+    assert [entry.alias for entry in ledger.history("reviews")] == ["latest", *["champion"] * 4]
+    assert [entry.digest[0] for entry in ledger.history("digits")] == ["c"]
+    assert ledger.history("nobody") == []
+
+
+def test_there_is_always_a_login_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "\udce4")
+    login_name().encode()
+
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr(getpass, "getuser", unknown)
+    assert login_name().startswith("user ")
+
+
+def test_entries_of_before_are_read_and_verify(tmp_path: Path) -> None:
+    """As versions wrote them that recorded neither who nor from which evidence."""
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    old = {"time": "2026-01-02T03:04:05Z", "name": "reviews", "alias": "champion", "kind": "model", "digest": "a" * 64}
+    Chain(ledger.path).append({**old, "reason": "更好"})
+    ledger.set_alias("reviews", "champion", artifact("b"), reason="x", expect="a" * 64, by="li")
+    assert [(entry.digest[0], entry.by, entry.evidence) for entry in ledger.entries()] == [
+        ("a", "", ()),
+        ("b", "li", ()),
+    ]
+
+
+def test_an_alias_that_has_moved_is_not_moved_again(ledger: Ledger) -> None:
+    ledger.set_alias("reviews", "champion", artifact("d"), reason="the first", expect="b" * 64, by="li")
+    before = ledger.path.read_bytes()
+    with pytest.raises(RefusedError) as caught:
+        ledger.set_alias("reviews", "champion", artifact("e"), reason="the second", expect="b" * 64)
+    assert caught.value.exit_code == 3
+    said = str(caught.value)
+    assert "reviews@champion no longer means bbbbbbbbbbbb" in said
+    assert "it means dddddddddddd since 20" in said
+    assert "by li: the first" in said
+    assert ledger.path.read_bytes() == before
+
+
+def test_nothing_can_be_expected_as_well(ledger: Ledger) -> None:
+    ledger.set_alias("poems", "champion", artifact("d"), reason="first", expect=None)
+    with pytest.raises(RefusedError, match="no longer means nothing"):
+        ledger.set_alias("poems", "champion", artifact("e"), reason="first, too", expect=None)
+    with pytest.raises(RefusedError, match="it means nothing yet"):
+        ledger.set_alias("stories", "champion", artifact("e"), reason="x", expect="d" * 64)
+    assert ledger.resolve("poems", "champion") == "d" * 64
+
+
+def test_a_refused_entry_leaves_a_torn_line_as_it_is(ledger: Ledger) -> None:
+    torn = ledger.path.read_bytes() + b'{"seq": 4, '
+    ledger.path.write_bytes(torn)
+    with pytest.raises(RefusedError):
+        ledger.set_alias("reviews", "champion", artifact("e"), reason="x", expect="f" * 64)
+    assert ledger.path.read_bytes() == torn
+
+
+def test_half_a_character_is_refused(ledger: Ledger) -> None:
+    before = ledger.path.read_bytes()
+    with pytest.raises(UsageError, match="not UTF-8"):
+        ledger.set_alias("reviews", "champion", artifact("e"), reason="\udce4")
+    assert ledger.path.read_bytes() == before
+
+
+def test_what_an_alias_means_may_be_asked_often(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ledger.current("reviews", "champion") == "b" * 64
+    with monkeypatch.context() as patch:
+        patch.setattr(Chain, "entries", lambda *_, **__: pytest.fail("read"))
+        assert ledger.current("reviews", "latest") == "a" * 64
+        assert ledger.current("reviews", "challenger") is None
+    Ledger(ledger.path).set_alias("reviews", "champion", artifact("e"), reason="x")
+    assert ledger.current("reviews", "champion") == "e" * 64
+    assert Ledger(ledger.path.parent / "none.jsonl").current("reviews", "champion") is None
+
+
+SWAP = """
+import sys
+from pathlib import Path
+from danlu.core.artifact import Artifact
+from danlu.core.errors import RefusedError
+from danlu.core.ledger import Ledger
+artifact = Artifact(Path(), {"digest": sys.argv[2], "kind": "model"})
+sys.stdin.readline()
+try:
+    Ledger(Path(sys.argv[1])).set_alias("reviews", "champion", artifact, reason="mine", expect="b" * 64)
+except RefusedError:
+    sys.exit(3)
+"""
+
+
+def test_of_several_that_expect_the_same_one_wins(ledger: Ledger) -> None:
+    command = [sys.executable, "-c", SWAP, str(ledger.path)]
+    tried = [subprocess.Popen([*command, str(who)], stdin=subprocess.PIPE) for who in range(4)]
+    for each in tried:
+        assert each.stdin is not None
+        each.stdin.close()
+    codes = [each.wait() for each in tried]
+    assert sorted(codes) == [0, 3, 3, 3]
+    assert ledger.entries()[-1].digest == str(codes.index(0))
+    assert len(ledger.entries()) == 5
 
 
 # tampering
@@ -214,7 +329,8 @@ APPEND = """
 import sys
 from pathlib import Path
 from danlu.core.artifact import Artifact
-from danlu.core.ledger import Ledger
+from danlu.core.chain import Chain
+from danlu.core.ledger import Ledger, login_name
 ledger = Ledger(Path(sys.argv[1]))
 for number in range(25):
     artifact = Artifact(Path(), {"digest": str(number), "kind": "model"})

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from danlu.core.errors import UsageError
-from danlu.improve.assignment import arm_of
+from danlu.core.experiments import arm_of
 
 HALF = {"challenger": 0.5, "champion": 0.5}
 
