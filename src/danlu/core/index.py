@@ -31,7 +31,7 @@ from danlu.core.workspace import Workspace
 
 __all__ = ["Index"]
 
-_AT_ONCE = 4_000
+_AT_ONCE = 20_000
 """Events that are taken in in one transaction ..."""
 _BYTES_AT_ONCE = 16 * 2**20
 """... unless they are longer than this together."""
@@ -212,8 +212,8 @@ class Index:
             status 500 and above), and ``p50 p95 p99``, quantiles of the seconds that the requests took.
         """
         which = (*_which("request", name, after=after), _E.status.is_not(None), _E.seconds.is_not(None))
-        rows = [tuple(row) for row in self._rows(sa.select(_E.time, _E.status, _E.seconds).where(*which))]
-        time, status, took = np.array(rows, dtype=float).reshape(-1, 3).T
+        rows = self._rows(sa.select(_E.time, _E.status, _E.seconds).where(*which))
+        time, status, took = np.fromiter(itertools.chain.from_iterable(rows), dtype=float).reshape(-1, 3).T
         bucket = np.floor(time / seconds)
         order = np.argsort(bucket, kind="stable")
         starts, first = np.unique(bucket[order], return_index=True)
@@ -333,10 +333,11 @@ def _next_lines(file: IO[bytes]) -> list[bytes]:
 def _columns(path: Path, number: int, line: bytes) -> dict[str, Any]:
     """A line of a file as a row."""
     try:
-        event = json.loads(line)
+        text = line.decode()
+        event = json.loads(text)
         time, kind = _number(event["time"]), event["event"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        time, kind = None, None
+        text, time, kind = "", None, None
     if time is None or not isinstance(kind, str):
         raise CorruptError("not an event", where=f"{path}:{number}", advice="remove this line")
     source = event.get("source")
@@ -349,7 +350,7 @@ def _columns(path: Path, number: int, line: bytes) -> dict[str, Any]:
         "source": _word(f"{source.get('kind')}:{source.get('id')}") if isinstance(source, dict) else None,
         "status": _whole(event.get("status")),
         "seconds": _number(event.get("seconds")),
-        "body": line[:-1].decode(),
+        "body": text[:-1],
     }
 
 
