@@ -29,6 +29,7 @@ from danlu.model.language import NeuralLanguageModel
 from danlu.model.layers.pooling import masked_mean
 from danlu.model.predictor import Predictor
 from danlu.model.text import TextModel
+from danlu.model.translator import NeuralTranslator
 from danlu.serve.batcher import Batcher, Continuous, Gathering, InputError, Kind
 from danlu.serve.config import ServeConfig
 from danlu.serve.slots import Slots
@@ -81,7 +82,7 @@ def _kinds(predictor: Predictor) -> dict[str, Kind]:
     elif predictor.task == "image-classification":
         found["predict"] = Kind(lambda given: _picture(predictor, given), lambda pictures: _named(predictor, pictures))
     elif predictor.task == "translation":
-        found["predict"] = Kind(_text, lambda texts: [{"translation": each} for each in predictor.translate(texts)])
+        found["predict"] = Kind(_text, lambda texts: _translated(predictor, texts))
     if isinstance(answerer, NeuralClassifier | NeuralLanguageModel):
         found["embed"] = Kind(lambda text: _read(predictor, answerer, text), lambda ids: _vectors(answerer, ids))
     return found
@@ -110,9 +111,29 @@ def _picture(predictor: Predictor, given: str) -> np.ndarray:
 def _classified(predictor: Predictor, texts: Sequence[str]) -> list[dict[str, Any]]:
     if not isinstance(answerer := predictor.answerer, NeuralClassifier):
         return _labelled(predictor, predictor.predict_proba(texts))
-    tokens = answerer.encode(standard_texts(texts, predictor.clean))
+    cleaned = standard_texts(texts, predictor.clean)
+    tokens = answerer.encode(cleaned)
     found = _labelled(predictor, answerer.probabilities(tokens))
-    return [{**each, "n_tokens": int(n)} for each, n in zip(found, tokens.lengths, strict=True)]
+    read = _read_of(answerer, cleaned, tokens, answerer.config.max_len, special=True)
+    return [{**each, **facts} for each, facts in zip(found, read, strict=True)]
+
+
+def _translated(predictor: Predictor, texts: Sequence[str]) -> list[dict[str, Any]]:
+    answerer = cast("NeuralTranslator", predictor.answerer)
+    found = [{"translation": each} for each in predictor.translate(texts)]
+    cleaned, most = standard_texts(texts, predictor.clean), answerer.config.max_len - 1
+    read = _read_of(answerer, cleaned, encode(answerer.tokenizer, cleaned, most, special=False), most, special=False)
+    return [{**each, **facts} for each, facts in zip(found, read, strict=True)]
+
+
+def _read_of(
+    model: TextModel, texts: Sequence[str], tokens: Tokens, most: int, *, special: bool
+) -> list[dict[str, Any]]:
+    """The tokens that each text has, and whether the model saw only so many as it can: the beginning and the end."""
+    lengths = tokens.lengths.copy()
+    full = np.flatnonzero(lengths >= most)  # only these may have been longer
+    lengths[full] = encode(model.tokenizer, [texts[row] for row in full.tolist()], None, special=special).lengths
+    return [{"n_tokens": n, "truncated": n > most} for n in lengths.tolist()]
 
 
 def _named(predictor: Predictor, pictures: Sequence[np.ndarray]) -> list[dict[str, Any]]:

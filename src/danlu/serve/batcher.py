@@ -8,12 +8,16 @@ Requests and replies are plain JSON values:
 
     request   {"id": 7, "kind": "predict", "inputs": [...]} or {"id": 7, "kind": "write", "prompts": [...], ...}
     reply     {"id": 7, "parts": [...]}, then {"id": 7, "done": {...}} or {"id": 7, "error": {...}}
+
+An exception at a batch is nobody's answer: what was in it is worked on again, each request by itself, and only the one
+that fails alone gets the error.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
+import traceback
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,13 +26,15 @@ import torch
 
 from danlu.model.base import State
 from danlu.serve.slots import Slots
-from danlu.serve.writing import Order, Text, choose
+from danlu.serve.writing import Chosen, Order, Text, choose
 
-__all__ = ["Batcher", "Continuous", "Gathering", "InputError", "Kind"]
+__all__ = ["Batcher", "Continuous", "Gathering", "InputError", "Kind", "failure"]
 
 Request = dict[str, Any]
 Reply = dict[str, Any]
 
+_LOST = ("can't allocate memory", "not enough memory")
+"""How torch says that the machine's memory ran out, for which it has no type of error."""
 _READ_AT_ONCE = 256
 """Tokens of prompts that are read before the texts that are being written get their next token."""
 
@@ -45,6 +51,25 @@ class InputError(Exception):
     def __init__(self, code: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
         self.facts = {"code": code, "message": message, "param": param}
+
+
+def failure(number: int, error: Exception) -> Reply:
+    """The reply to a request at which the model failed; what went wrong is told on stderr.
+
+    Raises:
+        Exception: The error, where the process cannot go on after it.
+    """
+    _raise_if_lost(error)
+    traceback.print_exception(error)
+    facts = {"code": "answer_failed", "message": "the model failed at this request", "param": None, "status": 503}
+    return {"id": number, "error": facts}
+
+
+def _raise_if_lost(error: Exception) -> None:
+    """Raise an error after which nothing can be relied on: memory ran out, a device is lost."""
+    lost = isinstance(error, MemoryError | torch.OutOfMemoryError | torch.AcceleratorError)
+    if lost or (isinstance(error, RuntimeError) and any(words in str(error) for words in _LOST)):
+        raise error
 
 
 class Batcher(Protocol):
@@ -142,15 +167,38 @@ class Gathering:
             return []
         kind = self._jobs[0].kind
         batch = self._taken([job for job in self._jobs if job.kind == kind])
-        answers = self._kinds[kind].answer([job.inputs[place] for job, place in batch])
-        for (job, place), answer in zip(batch, answers, strict=True):
-            job.results[place] = answer
-            job.n_answered += 1
+        failures = self._answer(kind, batch)
         done = [job for job in self._jobs if job.n_answered == len(job.inputs)]
         # Who has been served goes to the end, so that the next batch begins with another kind or request.
         rest = [job for job in self._jobs if job.n_answered < len(job.inputs)]
         self._jobs = deque(sorted(rest, key=lambda job: job.n_answered > 0))
-        return [{"id": job.id, "done": {"results": job.results, "batch": len(batch)}} for job in done]
+        return failures + [{"id": job.id, "done": {"results": job.results, "batch": len(batch)}} for job in done]
+
+    def _answer(self, kind: str, batch: Sequence[tuple[_Job, int]]) -> list[Reply]:
+        """Answer a batch, or else each request of it by itself; replies to those that fail alone, which are dropped."""
+        try:
+            self._fill(kind, batch)
+        except Exception as error:
+            _raise_if_lost(error)
+        else:
+            return []
+        parts: defaultdict[int, list[tuple[_Job, int]]] = defaultdict(list)
+        for job, place in batch:
+            parts[job.id].append((job, place))
+        failures = []
+        for number, part in parts.items():
+            try:
+                self._fill(kind, part)
+            except Exception as error:
+                failures.append(failure(number, error))
+                self.cancel(number)
+        return failures
+
+    def _fill(self, kind: str, batch: Sequence[tuple[_Job, int]]) -> None:
+        answers = self._kinds[kind].answer([job.inputs[place] for job, place in batch])
+        for (job, place), answer in list(zip(batch, answers, strict=True)):
+            job.results[place] = answer
+            job.n_answered += 1
 
     def _taken(self, jobs: Sequence[_Job]) -> list[tuple[_Job, int]]:
         """The inputs of the next batch: one of each request in turn."""
@@ -183,6 +231,7 @@ class Continuous:
         self._live: list[Text] = []
         self._logits: list[torch.Tensor] = []
         self._read: tuple[list[int], torch.Tensor, State] | None = None
+        self._failures: list[Reply] = []
 
     def add(self, request: Request) -> None:
         """See :class:`Batcher`."""
@@ -213,17 +262,14 @@ class Continuous:
     def step(self) -> list[Reply]:
         """See :class:`Batcher`: a token more of every text that has a place."""
         self._admit()
-        if self._live:
-            for text, chosen in zip(self._live, choose(self._live, torch.cat(self._logits)), strict=True):
-                text.add(chosen, self._ends)
+        self._choose()
         replies = self._replies()
         for place in reversed(range(len(self._live))):
             if self._live[place].ended:
                 self._leave(place)
-        if self._live:
-            logits_BV = self._slots.advance([text.tokens[-1] for text in self._live])
-            self._logits = [logits_BV[place : place + 1] for place in range(len(self._live))]
-        return replies
+        self._advance()
+        failures, self._failures = self._failures, []
+        return replies + failures
 
     def _admit(self) -> None:
         """Read waiting prompts while there are places; of many only some, so that nobody's text stands still."""
@@ -231,18 +277,66 @@ class Continuous:
         while self._waiting and len(self._live) < self._slots.n_places and n_read < _READ_AT_ONCE:
             text = self._waiting.popleft()
             prompt = text.prompt.tokens
-            if self._read is None or self._read[0] is not prompt:
-                self._read = (prompt, *self._slots.read(prompt))
-                n_read += len(prompt)
-            _, logits_1V, state = self._read
-            if text.order.config.repetition_penalty != 1:
-                text.seen = torch.zeros(self._vocab_size, dtype=torch.bool)
-                text.seen[prompt] = True
-            self._slots.add(state)
-            self._live.append(text)
-            self._logits.append(logits_1V)
+            try:
+                if self._read is None or self._read[0] is not prompt:
+                    self._read = (prompt, *self._slots.read(prompt))
+                    n_read += len(prompt)
+                _, logits_1V, state = self._read
+                if text.order.config.repetition_penalty != 1:
+                    text.seen = torch.zeros(self._vocab_size, dtype=torch.bool)
+                    text.seen[prompt] = True
+                self._enter(text, logits_1V, state)
+            except Exception as error:
+                self._fail(text.order, error)
         if not self._waiting:
             self._read = None
+
+    def _enter(self, text: Text, logits_1V: torch.Tensor, state: State) -> None:
+        self._slots.add(state)
+        self._live.append(text)
+        self._logits.append(logits_1V)
+
+    def _choose(self) -> None:
+        """Give every text that has a place its next token."""
+        texts, rows = list(self._live), list(self._logits)
+        if not texts:
+            return
+        chosen: Sequence[Chosen | None]
+        try:
+            chosen = choose(texts, torch.cat(rows))
+        except Exception as error:
+            _raise_if_lost(error)
+            chosen = [None] * len(texts)
+        for text, row, found in zip(texts, rows, chosen, strict=True):
+            try:
+                text.add(found or choose([text], row)[0], self._ends)
+            except Exception as error:
+                self._fail(text.order, error)
+
+    def _advance(self) -> None:
+        """Read the new token of every text."""
+        if not self._live:
+            return
+        try:
+            logits_BV = self._slots.advance([text.tokens[-1] for text in self._live])
+        except Exception as error:
+            _raise_if_lost(error)
+            self._read_again()
+        else:
+            self._logits = [logits_BV[place : place + 1] for place in range(len(self._live))]
+
+    def _read_again(self) -> None:
+        """Read every text from its beginning, each by itself: after an error nothing that was kept can be relied on."""
+        texts = list(self._live)
+        while self._live:
+            self._leave(len(self._live) - 1)
+        for text in texts:
+            if text.order.id not in self._orders:
+                continue
+            try:
+                self._enter(text, *self._slots.read([*text.prompt.tokens, *text.tokens]))
+            except Exception as error:
+                self._fail(text.order, error)
 
     def _replies(self) -> list[Reply]:
         replies: list[Reply] = []
@@ -255,6 +349,12 @@ class Continuous:
                 replies.append({"id": order.id, "done": {"texts": texts, **counts}})
                 del self._orders[order.id]
         return replies
+
+    def _fail(self, order: Order, error: Exception) -> None:
+        """Give a request up; another of its texts may have failed before."""
+        if order.id in self._orders:
+            self._failures.append(failure(order.id, error))
+            self.cancel(order.id)
 
     def _leave(self, place: int) -> None:
         last = self._slots.remove(place)

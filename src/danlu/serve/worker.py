@@ -11,17 +11,16 @@ import contextlib
 import itertools
 import json
 import queue
-import signal
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 from danlu.core.artifact import Artifact
 from danlu.core.errors import DanluError
 from danlu.serve.config import ServeConfig
+from danlu.serve.process import work
 
 __all__ = ["AskError", "Ticket", "Worker"]
 
@@ -79,7 +78,7 @@ class Ticket:
             raise found
         if "error" in found:
             error = found["error"]
-            raise AskError(400, error["code"], error["message"], param=error["param"])
+            raise AskError(error.get("status", 400), error["code"], error["message"], param=error["param"])
         return found
 
 
@@ -110,6 +109,7 @@ class Worker:
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._keeper: asyncio.Task[None] | None = None
         self._process: Any = None
+        self._why = "the model's process ended while it read the model"
         self._began: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stopping = asyncio.Event()
 
@@ -133,6 +133,8 @@ class Worker:
         self._outbox.put(None)
         if self._keeper is None:
             return
+        if not self.ready and self._process is not None:
+            self._process.kill()  # it reads a model that nobody waits for any more
         done, _ = await asyncio.wait([self._keeper], timeout=_PATIENCE)
         if not done and self._process is not None:
             self._process.kill()
@@ -170,8 +172,8 @@ class Worker:
         while not self._stopping.is_set():
             worked = await self._live()
             if not self._began.done():
-                what = "the model's process ended while it read the model"
-                self._began.set_exception(DanluError(what, where=str(self.model.path), advice="look at what it said"))
+                advice = "look at what it said on stderr, and at the machine's memory"
+                self._began.set_exception(DanluError(self._why, where=str(self.model.path), advice=advice))
                 return
             delay = 0.0 if worked else min(_LONGEST_DELAY, 2 * delay or _FIRST_DELAY)
             with contextlib.suppress(TimeoutError):
@@ -183,17 +185,23 @@ class Worker:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
         arguments = (theirs, str(self.model.path), self._config.plain(), self._threads)
-        process = context.Process(target=_work, args=arguments, daemon=True)
+        process = context.Process(target=work, args=arguments, daemon=True)
         # Starting waits for the new interpreter to read what it is to do: the other models are not to wait with it.
-        await asyncio.to_thread(process.start)
-        theirs.close()
+        try:
+            await asyncio.to_thread(process.start)
+        except OSError as error:  # too many processes, no memory
+            ours.close()
+            self._why = f"no process can be started: {error.strerror}"
+            return False
+        finally:
+            theirs.close()
         self.n_starts += 1
         self.pid, self._process = process.pid, process
         outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._outbox = outbox
         ended = asyncio.Event()
         if self._stopping.is_set():
-            outbox.put(None)
+            process.kill()
 
         def read() -> None:
             with contextlib.suppress(EOFError, OSError):
@@ -250,75 +258,3 @@ def _bury(process: Any, threads: list[threading.Thread]) -> None:
     for thread in threads:
         thread.join(5)
     process.close()
-
-
-def _work(pipe: Any, folder: str, values: dict[str, Any], threads: int) -> None:
-    """The process: read the model, then answer until the pipe ends."""
-    # The server decides when it ends: a terminal's Ctrl-C and a service manager's SIGTERM reach all processes at once.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    import torch
-
-    from danlu.model.predictor import load_predictor
-    from danlu.serve.answering import batchers_of, facts_of
-
-    torch.set_num_threads(threads)
-    try:
-        predictor = load_predictor(Artifact.open(Path(folder), "model"))
-        batchers = batchers_of(predictor, ServeConfig(**values))
-        facts = facts_of(predictor)
-    except DanluError as error:
-        failed = {"what": error.what, "where": error.where, "advice": error.advice}
-        pipe.send_bytes(json.dumps({"failed": failed}).encode())
-        return
-    inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-
-    def read() -> None:
-        with contextlib.suppress(EOFError, OSError):
-            while (message := json.loads(pipe.recv_bytes())) is not None:
-                inbox.put(message)
-        inbox.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the server is gone
-        pipe.send_bytes(json.dumps({"ready": facts}).encode())
-        _answer(pipe, inbox, batchers)
-
-
-def _answer(pipe: Any, inbox: queue.SimpleQueue[dict[str, Any] | None], batchers: dict[str, Any]) -> None:
-    """Take requests as they come, and work on one batch after another."""
-    from danlu.serve.batcher import InputError
-
-    every = list({id(each): each for each in batchers.values()}.values())
-    while True:
-        busy = [each for each in every if each.busy]
-        # Who is at work looks at what has come and goes on; who is not waits for it, however long, or a batch's time.
-        patience = min((each.patience for each in busy), default=None)
-        messages = _received(inbox, patience)
-        replies: list[dict[str, Any]] = []
-        for message in messages:
-            if message is None:
-                return
-            if "cancel" in message:
-                for each in every:
-                    each.cancel(message["cancel"])
-                continue
-            try:
-                batchers[message["kind"]].add(message)
-            except InputError as error:
-                replies.append({"id": message["id"], "error": error.facts})
-        if not messages or not patience:
-            for each in every:
-                replies += each.step() if each.busy and not each.patience else []
-        if replies:
-            pipe.send_bytes(json.dumps(replies).encode())
-
-
-def _received(inbox: queue.SimpleQueue[dict[str, Any] | None], patience: float | None) -> list[dict[str, Any] | None]:
-    found: list[dict[str, Any] | None] = []
-    with contextlib.suppress(queue.Empty):
-        if patience != 0:
-            found.append(inbox.get(timeout=patience))
-        while True:
-            found.append(inbox.get_nowait())
-    return found
