@@ -37,8 +37,8 @@ def served(call: Call, targets: list[str], overrides: list[str]) -> Answer:
         print(f"danlu serves {', '.join(models)} at {address}", flush=True)
 
     serve(call.workspace, models, config, heard)
-    facts = {"address": shown[0] if shown else None, "models": {name: each.digest for name, each in models.items()}}
-    return Answer(facts, "the server has ended")
+    began_with = {name: each.model.digest for name, each in models.items()}
+    return Answer({"address": shown[0] if shown else None, "models": began_with}, "the server has ended")
 
 
 def key_made(call: Call, name: str, overrides: list[str]) -> Answer:

@@ -9,51 +9,64 @@ import ipaddress
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
 
 import uvicorn
 
-from danlu.core.artifact import Artifact
 from danlu.core.errors import UsageError
 from danlu.core.events import EventLog
 from danlu.core.workspace import Workspace
 from danlu.serve.app import create_app
 from danlu.serve.config import ServeConfig, is_loopback
+from danlu.serve.following import Target
+from danlu.serve.gate import App, Receive, Send, error_body, error_headers
 from danlu.serve.keys import KeyRing
-from danlu.serve.service import Service
+from danlu.serve.service import Board, Service
+from danlu.serve.worker import AskError
 
 __all__ = ["named_models", "serve"]
 
 
-def named_models(workspace: Workspace, targets: list[str]) -> dict[str, Artifact]:
+def named_models(workspace: Workspace, targets: list[str]) -> dict[str, Target]:
     """What is to be served, and what callers call it: as it was called here, or as its folder is.
 
     Raises:
         UsageError: Nothing is called that, or two are.
         CorruptError: A model is damaged.
     """
-    found: dict[str, Artifact] = {}
-    for target in targets:
-        model = workspace.target(target, "model")
-        name = model.path.name if os.sep in target else target
-        if name in found:
-            raise UsageError(f"two models would be called {name}", advice="give each of them once")
-        found[name] = model
+    found: dict[str, Target] = {}
+    for given in targets:
+        model = workspace.target(given, "model")
+        name, _, alias = given.partition("@")
+        called = model.path.name if os.sep in given else given
+        if called in found:
+            raise UsageError(f"two models would be called {called}", advice="give each of them once")
+        if (Path(given) / "manifest.json").is_file():  # the workspace, too, takes it for a folder first
+            found[called] = Target(model, model.manifest["name"])
+        else:
+            found[called] = Target(model, name, alias or "champion")
     if not found:
         raise UsageError("which model?", advice="danlu serve NAME@champion; danlu log lists the models")
     return found
 
 
 def serve(
-    workspace: Workspace, models: Mapping[str, Artifact], config: ServeConfig, heard: Callable[[str], None]
+    workspace: Workspace,
+    targets: Mapping[str, Target],
+    config: ServeConfig,
+    heard: Callable[[str], None],
+    board: Board | None = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, and answer what is under way before the end.
 
     Args:
-        workspace: Where keys and events are kept.
-        models: What is served, by name.
+        workspace: Where keys and events are kept, and whose ledger is followed.
+        targets: What is served, by name.
         config: How.
         heard: Told the address as soon as it can be asked.
+        board: Tells how a model does.
 
     Raises:
         UsageError: The address needs a key and there is none, or cannot be listened at.
@@ -66,22 +79,22 @@ def serve(
         raise UsageError(what, where="host", advice=advice)
     events = EventLog(workspace.events, "serve")
     with _listening(config) as listening:
-        asyncio.run(_run(lambda: Service(models, config, keys, events), listening, heard))
+        asyncio.run(_run(lambda: Service(workspace, targets, config, keys, events, board), listening, heard))
 
 
 async def _run(make: Callable[[], Service], listening: socket.socket, heard: Callable[[str], None]) -> None:
     service = make()
     config = service.config
-    server = _Server(
+    door = _Door(create_app(service), service)
+    server = door.server = _Server(
         uvicorn.Config(
-            create_app(service),
+            door,
             log_level=config.log_level,
             access_log=False,
             lifespan="off",
             ws="none",
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=config.limits.connections,
             timeout_graceful_shutdown=max(1, round(config.drain_seconds)),
         )
     )
@@ -107,6 +120,29 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """The loop hears signals already, from before the models were read: it ends well where uvicorn would raise."""
         yield
+
+
+class _Door:
+    """Sends away, with the time to come back, whoever comes over one connection too many; health is always told."""
+
+    def __init__(self, app: App, service: Service) -> None:
+        self._app, self._service = app, service
+        self.server: uvicorn.Server | None = None
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        most = self._service.config.limits.connections
+        assert self.server is not None
+        is_full = len(self.server.server_state.connections) > most
+        if scope["type"] != "http" or not is_full or "/health/" in scope["path"]:
+            await self._app(scope, receive, send)
+            return
+        self._service.turned_away()
+        error = AskError(503, "overloaded", f"{most} connections are open already", retry_after=1.0)
+        body = error_body(error, scope["path"])
+        headers = {**error_headers(error), "content-length": str(len(body)), "connection": "close"}
+        encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": error.status, "headers": encoded})
+        await send({"type": "http.response.body", "body": body})
 
 
 @contextlib.contextmanager

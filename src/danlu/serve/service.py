@@ -3,118 +3,118 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-
 from danlu.core.artifact import Artifact
-from danlu.core.errors import nearest
+from danlu.core.errors import DanluError, UsageError, nearest
 from danlu.core.events import EventLog
+from danlu.core.workspace import Workspace
 from danlu.serve.config import ServeConfig
+from danlu.serve.following import Seat, Target, follow
 from danlu.serve.keys import KeyRing
-from danlu.serve.trial import Arm, Shadow
+from danlu.serve.metrics import Metrics
+from danlu.serve.trial import Arm, Shadow, unit_of
 from danlu.serve.worker import AskError, Worker
 
-__all__ = ["Service"]
+__all__ = ["Board", "Service"]
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+Board = Callable[[str, str], dict[str, Any]]
+"""How a model does, for the page: of its name without alias and its digest. It reads files: call it in a thread."""
 
 
 class Service:
     """Models that can be asked; made where an event loop runs.
 
     Args:
-        models: What each is called, and the model.
+        workspace: Whose ledger and experiments are followed.
+        targets: What each model is called, and what it means.
         config: How they are served.
         keys: Who may ask.
         events: Where it is written down what was asked.
+        board: Tells how a model does.
 
     Attributes:
-        config, keys, events: See above.
-        workers: The process of each model.
+        workspace, config, keys, events, board: See above.
+        seats: Who answers for each name.
         stopping: Whether no new request is to come.
     """
 
-    def __init__(self, models: Mapping[str, Artifact], config: ServeConfig, keys: KeyRing, events: EventLog) -> None:
-        self.config, self.keys, self.events = config, keys, events
-        threads = config.threads or max(1, len(os.sched_getaffinity(0)) // len(models))
-        self.workers = {name: Worker(model, config, threads) for name, model in models.items()}
+    def __init__(
+        self,
+        workspace: Workspace,
+        targets: Mapping[str, Target],
+        config: ServeConfig,
+        keys: KeyRing,
+        events: EventLog,
+        board: Board | None = None,
+    ) -> None:
+        self.workspace, self.config, self.keys, self.events, self.board = workspace, config, keys, events, board
+        self._counted = Metrics()
+        threads = config.threads or max(1, len(os.sched_getaffinity(0)) // len(targets))
+
+        def make(model: Artifact) -> Worker:
+            return Worker(model, config, threads)
+
+        self.seats = {name: Seat(name, each, make, self._found, self._tell) for name, each in targets.items()}
         self.stopping = False
-        self._shadow = Shadow(self.events.write, lambda model, outcome: self._shadows.labels(model, outcome).inc())
-        self._registry = registry = CollectorRegistry()
-        self._requests = Counter(
-            "danlu_requests", "Requests answered.", ["model", "route", "status"], registry=registry
-        )
-        self._seconds = Histogram(
-            "danlu_request_seconds",
-            "Time from request to answer.",
-            ["model", "route"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._first = Histogram(
-            "danlu_time_to_first_token_seconds",
-            "Time to the first text.",
-            ["model"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._tokens = Counter("danlu_tokens", "Tokens read and written.", ["model", "kind"], registry=registry)
-        self._waiting = Gauge(
-            "danlu_requests_under_way", "Requests that wait or are answered.", ["model"], registry=registry
-        )
-        self._shadows = Counter(
-            "danlu_shadow_requests", "Requests asked of a challenger.", ["model", "outcome"], registry=registry
-        )
-        self._ready = Gauge("danlu_model_ready", "Whether the model can be asked.", ["model"], registry=registry)
-        self._starts = Gauge(
-            "danlu_process_starts", "How often the model's process was started.", ["model"], registry=registry
-        )
+        self._shadow = Shadow(self._tell, self._counted.shadow)
+        self._following: asyncio.Task[None] | None = None
+
+    @property
+    def workers(self) -> dict[str, Worker]:
+        """The process that each name means now."""
+        return {name: seat.worker for name, seat in self.seats.items()}
 
     async def start(self) -> None:
-        """Start every model's process, and wait until all can be asked.
+        """Start every model's process, wait until all can be asked, and follow the ledger from then on.
 
         Raises:
             DanluError: A model cannot be served; none is left running.
         """
-        begun = await asyncio.gather(*(each.start() for each in self.workers.values()), return_exceptions=True)
+        begun = await asyncio.gather(*(each.start() for each in self.seats.values()), return_exceptions=True)
         if failed := [each for each in begun if isinstance(each, BaseException)]:
             await self.stop()
             raise failed[0]
+        self._following = asyncio.create_task(follow(self.workspace, self.seats, self._tell))
 
     async def stop(self) -> None:
-        """End every process."""
+        """End every process; what is asked has been answered by now, or gets an error."""
         self.stopping = True
-        await asyncio.gather(*(worker.stop() for worker in self.workers.values()))
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait([self._following])
+        await self._shadow.stop()
+        await asyncio.gather(*(seat.stop() for seat in self.seats.values()))
 
     @property
     def ready(self) -> dict[str, bool]:
         """Whether each model can be asked."""
-        return {name: worker.ready and not self.stopping for name, worker in self.workers.items()}
+        return {name: seat.worker.ready and not self.stopping for name, seat in self.seats.items()}
 
-    def named(self, name: str | None, kind: str, where: str) -> tuple[str, Worker]:
+    def named(self, name: str | None, kind: str | None = None, where: str = "") -> tuple[str, Worker]:
         """The model of a name; without a name, the only one.
 
         Args:
             name: What the request calls it.
-            kind: What is to be asked of it.
+            kind: What is to be asked of it; None: nothing.
             where: Where else its kind of question is answered, for the message.
 
         Raises:
             AskError: There is no such model, or it cannot be asked this.
         """
         if name is None:
-            if len(self.workers) > 1:
-                what = f"several models are served here: {', '.join(self.workers)}"
+            if len(self.seats) > 1:
+                what = f"several models are served here: {', '.join(self.seats)}"
                 raise AskError(400, "model_missing", what, param="model")
-            (name,) = self.workers
-        if name not in self.workers:
-            what = f"no model is called {name[:100]!r} here: {nearest(name[:100], self.workers)}"
+            (name,) = self.seats
+        if name not in self.seats:
+            what = f"no model is called {name[:100]!r} here: {nearest(name[:100], self.seats)}"
             raise AskError(404, "model_not_found", what, param="model")
-        worker = self.workers[name]
-        if worker.facts and kind not in worker.facts["kinds"]:
+        worker = self.seats[name].worker
+        if kind and worker.facts and kind not in worker.facts["kinds"]:
             what = f"{name} is a model for {worker.facts['task']}: {where}"
             raise AskError(400, "wrong_task", what, param="model")
         return name, worker
@@ -132,7 +132,13 @@ class Service:
             AskError: There is no such model, or it cannot be asked this.
         """
         called, worker = self.named(name, kind, where)
-        return Arm(called, worker.model.manifest["name"], worker)
+        seat = self.seats[called]
+        trial, own = seat.trial, seat.target.name
+        if trial is None or not trial.applies(worker, kind):
+            return Arm(called, own, worker)
+        side = trial.experiment.arm(asker)
+        chosen = trial.worker if side == "challenger" else worker
+        return Arm(called, own, chosen, trial, side, unit_of(asker, trial.experiment.id))
 
     def shadow(self, arm: Arm, request: str, asked: dict[str, Any], answers: Callable[[dict[str, Any]], Any]) -> None:
         """Ask the challenger in the shadow, if there is one, what was answered already; it takes no time.
@@ -143,7 +149,8 @@ class Service:
             asked: What was asked.
             answers: From what a process says when it is done to the ``answers`` that are written down.
         """
-        self._shadow.ask(arm, request, asked, answers)
+        if not self.stopping:
+            self._shadow.ask(arm, request, asked, answers)
 
     def record(self, facts: Mapping[str, Any]) -> None:
         """Count a request, and write it down.
@@ -155,19 +162,23 @@ class Service:
             DanluError: It cannot be written.
         """
         self.events.write("request", **facts)
-        model = facts.get("model", "")
-        self._requests.labels(model, facts["route"], facts["status"]).inc()
-        self._seconds.labels(model, facts["route"]).observe(facts["seconds"])
-        if "first_seconds" in facts:
-            self._first.labels(model).observe(facts["first_seconds"])
-        for kind in ("prompt_tokens", "completion_tokens"):
-            if facts.get(kind):
-                self._tokens.labels(model, kind.removesuffix("_tokens")).inc(facts[kind])
+        self._counted.request(facts)
+
+    def turned_away(self) -> None:
+        """Count a request that came over one connection too many."""
+        self._counted.refused()
 
     def metrics(self) -> bytes:
         """What is counted, in the text format of Prometheus."""
-        for name, worker in self.workers.items():
-            self._waiting.labels(name).set(worker.n_asked)
-            self._ready.labels(name).set(worker.ready)
-            self._starts.labels(name).set(worker.n_starts)
-        return generate_latest(self._registry)
+        return self._counted.text(self.seats)
+
+    def _found(self, digest: str) -> Artifact:
+        model = self.workspace.with_digest(digest)
+        if model.kind != "model":
+            raise UsageError(f"{digest[:12]} is a {model.kind}, not a model", where=str(model.path))
+        return model
+
+    def _tell(self, event: str, **facts: Any) -> None:
+        """Write down what happened; where the disk is full, what is served goes on."""
+        with contextlib.suppress(DanluError):
+            self.events.write(event, **facts)

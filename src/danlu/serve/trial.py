@@ -1,11 +1,12 @@
 """Experiments at the server: who answers whom, and what a model in the shadow would have answered.
 
-**Live.** Whoever asks belongs to one arm (:func:`danlu.core.experiments.arm_of`), and a request that has been given to
-an arm stays there: where its process is overloaded, too slow or lost, the request fails in that arm, and is written
-down as its failure. It is never handed to the other arm, for then the worse model would be judged by answers of the
-better one. While the challenger's process cannot be asked at all (it is being started, or again after its end), the
-experiment stands still for both arms alike: the champion answers, and these requests are in no arm. Whether it stands
+**Live.** Whoever asks belongs to one arm (:meth:`danlu.core.experiments.Experiment.arm`), and a request that has been
+given to an arm stays there: where its process is overloaded, too slow or lost, the request fails in that arm, and is
+written down as its failure. It is never handed to the other arm, for then the worse model would be judged by answers
+of the better one. While one of the two processes cannot be asked at all (it is being started, or again after its end),
+the experiment stands still for both arms alike: these requests go to the champion and are in no arm. Whether it stands
 still depends on what happened before and never on the coin of who asks now, so that the comparison stays fair.
+Vectors (``embed``) are the champion's for everybody, as those of two models cannot be compared.
 
 **Shadow.** The champion answers everybody. Afterwards, off the request's path, the same is asked of the challenger;
 what it cannot keep up with is dropped, and counted.
@@ -16,40 +17,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any
 
+from danlu.core.experiments import Experiment
 from danlu.serve.worker import AskError, Worker
 
-__all__ = ["Arm", "Experiment", "Shadow", "Trial", "asker_of"]
+__all__ = ["Arm", "Shadow", "Trial", "asker_of", "unit_of"]
 
+_TRIED = ("explain", "predict", "write")
+"""What is asked of both arms. An explanation is that of the model whose answer was seen."""
 _WAITING = 32
 """Requests that wait for a challenger in the shadow; one more is dropped."""
-
-
-class Experiment(Protocol):
-    """What is known here of :class:`danlu.core.experiments.Experiment`."""
-
-    @property
-    def id(self) -> str:
-        """Which experiment it is."""
-        ...
-
-    @property
-    def champion(self) -> str:
-        """The digest of the model that is challenged."""
-        ...
-
-    @property
-    def challenger(self) -> str:
-        """The digest of the model that challenges."""
-        ...
-
-    @property
-    def plan(self) -> Mapping[str, Any]:
-        """How: its ``mode`` and the challenger's ``share``, among others."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -69,6 +49,11 @@ class Trial:
         """Whether users get answers of the challenger."""
         return bool(self.experiment.plan["mode"] == "live")
 
+    def applies(self, champion: Worker, kind: str) -> bool:
+        """Whether a request takes part: both processes can be asked this kind of question now."""
+        both = (champion, self.worker)
+        return kind in _TRIED and all(each.ready and kind in each.facts["kinds"] for each in both)
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -79,7 +64,7 @@ class Arm:
         name: Its name without an alias.
         worker: The process that answers.
         trial: The experiment that the request takes part in.
-        arm: On which side of it.
+        arm: On which side of it: ``champion`` or ``challenger``.
         unit: Who asks, as a digest that means nothing outside of the experiment: a user counts once.
     """
 
@@ -87,7 +72,7 @@ class Arm:
     name: str
     worker: Worker
     trial: Trial | None = None
-    arm: Literal["champion", "challenger"] | None = None
+    arm: str | None = None
     unit: str | None = None
 
     @property
