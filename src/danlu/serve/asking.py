@@ -5,27 +5,92 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from danlu.serve.service import Service
+from danlu.serve.trial import Arm, asker_of
 from danlu.serve.worker import AskError, Ticket, Worker
 
-__all__ = ["EventStream", "answered", "facts_of_request", "opened"]
+__all__ = ["EventStream", "answered", "arm_of_request", "asker", "facts_of_request", "keep", "opened", "service_of"]
 
 T = TypeVar("T")
 
 _GRACE = 5.0
 """Seconds after its deadline that a stream has to end; a client that takes nothing would keep it for ever."""
+_KEPT_PICTURE = 64 * 2**10
+"""Characters in base64 of the largest picture that is written down."""
+_USER = "x-danlu-user"
+
+
+def service_of(request: Request) -> Service:
+    """What is served."""
+    service: Service = request.app.state.service
+    return service
 
 
 def facts_of_request(request: Request) -> dict[str, Any]:
     """What is written down of a request when it is over; routes add to it."""
     facts: dict[str, Any] = request.state.facts
     return facts
+
+
+def asker(request: Request, user: str | None = None) -> str:
+    """Who asks, as far as it is known; written down where they were named.
+
+    Args:
+        request: The request.
+        user: Who they are in the words of its body.
+
+    Raises:
+        AskError: The header ``x-danlu-user`` names nobody.
+    """
+    named = request.headers.get(_USER)
+    if named is not None and not (0 < len(named) <= 100 and named.isprintable()):
+        raise AskError(400, "invalid_value", f"{_USER} is the name of a user, 1 to 100 characters", param=_USER)
+    if told := user or named:
+        facts_of_request(request)["user"] = told
+    key = request.state.key
+    return asker_of(user, key and key.id, named, request.client.host if request.client else "")
+
+
+def arm_of_request(request: Request, model: str | None, kind: str, where: str, user: str | None = None) -> Arm:
+    """Who answers a request; it is written down with it.
+
+    Args:
+        request: The request.
+        model: What it calls the model.
+        kind: What is asked of it.
+        where: Where else its kind of question is answered, for the message.
+        user: Who asks, in the words of its body.
+
+    Raises:
+        AskError: There is no such model, or it cannot be asked this.
+    """
+    arm = service_of(request).arm(model, kind, where, asker(request, user))
+    facts_of_request(request).update(arm.facts)
+    return arm
+
+
+def keep(request: Request, inputs: Sequence[Any], *, pictures: bool = False) -> None:
+    """Write down what was asked, if that is wanted: texts, and pictures that are not too large.
+
+    Args:
+        request: The request.
+        inputs: Texts; the contents of pictures in base64; or token ids, which are no text and are not kept.
+        pictures: Whether they are pictures.
+    """
+    facts = facts_of_request(request)
+    facts["n_inputs"] = len(inputs)
+    if service_of(request).config.keep_inputs:
+        most = _KEPT_PICTURE if pictures else None
+        facts["inputs"] = [
+            each if isinstance(each, str) and (most is None or len(each) <= most) else None for each in inputs
+        ]
 
 
 async def answered(request: Request, worker: Worker, asked: dict[str, Any]) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from danlu.core.config import Config
 from danlu.serve.config import LimitsConfig
@@ -21,13 +21,21 @@ __all__ = [
     "ChatMessage",
     "CompletionBody",
     "EmbeddingBody",
+    "ExplainBody",
+    "FeedbackBody",
     "JsonRoute",
+    "Named",
     "PredictBody",
+    "SourceBody",
     "StreamOptions",
     "TextPart",
     "WritingBody",
     "check_text",
 ]
+
+
+Named = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""What somebody or something is called: a line of text."""
 
 
 class Body(Config):
@@ -43,6 +51,56 @@ class PredictBody(Body):
     """The model's name; it may be left out where only one is served."""
     inputs: list[str] = Field(min_length=1)
     """Texts; or pictures, each the content of its file in base64."""
+    user: Named | None = None
+    """Who asks, for the record, and for experiments: one user is always answered by one model."""
+
+
+class ExplainBody(Body):
+    """A question why."""
+
+    model: str | None = None
+    """The model's name; it may be left out where only one is served."""
+    input: str
+    """A text; or a picture, the content of its file in base64."""
+
+
+class SourceBody(Body):
+    """Who says how good an answer was."""
+
+    kind: Literal["user", "labeller"] = "user"
+    """Whoever asked, or somebody who labels for the model's owner, which takes a key with the scope ``label``."""
+    id: Named
+    """Which one."""
+
+
+class FeedbackBody(Body):
+    """How good an answer was: exactly one of ``correct``, ``label``, ``text`` and ``rating``."""
+
+    id: Named | None = None
+    """Makes it count once, however often it is sent; null: a new one."""
+    request: Named
+    """The id of the request that was answered."""
+    index: int = Field(0, ge=0, lt=2**31)
+    """Which of its inputs."""
+    correct: bool | None = None
+    """Whether the answer was right,"""
+    label: str | None = Field(None, max_length=1000)
+    """or the right class,"""
+    text: str | None = None
+    """or the right translation or continuation,"""
+    rating: float | None = Field(None, ge=0, le=1)
+    """or how good it was, 0 to 1."""
+    comment: str | None = Field(None, max_length=2000)
+    """Words for people."""
+    source: SourceBody | None = None
+    """Who says so; null: whoever sends it."""
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> FeedbackBody:
+        said = [each for each in (self.correct, self.label, self.text, self.rating) if each is not None]
+        if len(said) != 1:
+            raise ValueError(f"give exactly one of correct, label, text and rating, not {len(said)}")
+        return self
 
 
 class EmbeddingBody(Body):
@@ -54,7 +112,7 @@ class EmbeddingBody(Body):
     """A text, or several."""
     encoding_format: Literal["float", "base64"] = "float"
     """Numbers, or the bytes of float32 numbers in base64."""
-    user: str | None = Field(None, max_length=200)
+    user: Named | None = None
     """Who asks, for the record."""
 
 
@@ -90,7 +148,7 @@ class WritingBody(Body):
     """Whether the text is sent as it is written."""
     stream_options: StreamOptions | None = None
     """What a stream holds beside its text."""
-    user: str | None = Field(None, max_length=200)
+    user: Named | None = None
     """Who asks, for the record."""
     frequency_penalty: Literal[0] | None = None
     """Not supported; 0 is understood. Give ``repetition_penalty``."""
@@ -227,26 +285,31 @@ class _JsonRequest(Request):
         if _is_deep(body, limits.json_depth):
             raise HTTPException(400, f"the JSON is deeper than {limits.json_depth}")
         try:
-            return json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+            found = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             raise HTTPException(400, f"the body is not valid JSON: {error}") from None
+        if _HALF_PAIR.search(body):  # it may be a whole one
+            try:
+                json.dumps(found, ensure_ascii=False).encode()
+            except UnicodeEncodeError:
+                raise HTTPException(400, "the body holds half of a surrogate pair") from None
+        return found
 
 
 def check_text(text: Any, limits: LimitsConfig, param: str) -> None:
-    """Refuse a text, or a list of token ids, that is too long or no Unicode.
+    """Refuse a text, or a list of token ids, that is too long.
 
     Raises:
         AskError: It is.
     """
     if len(text) > limits.input_chars:
         raise AskError(400, "limit_exceeded", f"a text may have {limits.input_chars} characters here", param=param)
-    if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise AskError(400, "invalid_value", "the text holds half of a surrogate pair", param=param)
 
 
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+\\?(?:"|\Z)', re.DOTALL)
 """Strings; one without an end goes to the end of the body, so that no byte is looked at twice."""
 _BRACKETS = re.compile(rb"[\[\]{}]")
+_HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def _is_deep(body: bytes, most: int) -> bool:

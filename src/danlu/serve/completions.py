@@ -9,10 +9,19 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from danlu.serve.asking import EventStream, answered, facts_of_request, opened
+from danlu.serve.asking import (
+    EventStream,
+    answered,
+    arm_of_request,
+    facts_of_request,
+    keep,
+    opened,
+    service_of,
+)
 from danlu.serve.bodies import ChatBody, CompletionBody, JsonRoute, WritingBody
-from danlu.serve.service import Service
-from danlu.serve.worker import AskError, Ticket, Worker
+from danlu.serve.replies import ChatReply, CompletionReply, documented
+from danlu.serve.trial import Arm
+from danlu.serve.worker import AskError, Ticket
 
 __all__ = ["chat_completions", "completions", "router"]
 
@@ -24,52 +33,50 @@ Choice = Callable[[dict[str, Any], bool], dict[str, Any]]
 """From a part of a text, and whether it is the whole of it, to a choice as clients know it."""
 
 
-@router.post("/completions")
+@router.post("/completions", responses=documented(CompletionReply, streams=True))
 async def completions(request: Request, body: CompletionBody) -> Response:
     """Continue texts."""
-    service: Service = request.app.state.service
     more = {"echo": body.echo, "logprobs": body.logprobs}
     if not body.prompts:
         raise AskError(400, "invalid_value", "there is no prompt", param="prompt")
-    asked = body.ask(body.prompts, service.config.limits, body.max_tokens, **more)
+    asked = body.ask(body.prompts, service_of(request).config.limits, body.max_tokens, **more)
     return await _written(request, body, asked, ("text_completion", "text_completion"), _completion)
 
 
-@router.post("/chat/completions")
+@router.post("/chat/completions", responses=documented(ChatReply, streams=True))
 async def chat_completions(request: Request, body: ChatBody) -> Response:
     """Continue a conversation."""
-    service: Service = request.app.state.service
     if body.top_logprobs is not None and not body.logprobs:
         raise AskError(400, "invalid_value", "top_logprobs needs logprobs: true", param="top_logprobs")
     if body.max_tokens is not None and body.max_completion_tokens is not None:
         raise AskError(400, "invalid_value", "give max_tokens or max_completion_tokens", param="max_tokens")
     most = body.max_completion_tokens if body.max_tokens is None else body.max_tokens
     more = {"logprobs": (body.top_logprobs or 0) if body.logprobs else None}
-    asked = body.ask([body.prompt], service.config.limits, most, **more)
+    asked = body.ask([body.prompt], service_of(request).config.limits, most, **more)
     return await _written(request, body, asked, ("chat.completion", "chat.completion.chunk"), _chat)
 
 
 async def _written(
     request: Request, body: WritingBody, asked: dict[str, Any], kinds: tuple[str, str], choice: Choice
 ) -> Response:
-    service: Service = request.app.state.service
     facts = facts_of_request(request)
-    name, worker = service.named(body.model, "write", _ELSEWHERE)
-    facts |= {"model": name, "digest": worker.model.digest, "seed": asked["decode"]["seed"]}
-    facts |= {} if body.user is None else {"user": body.user}
-    head = {"id": facts["id"], "created": int(time.time()), "model": name}
+    arm = arm_of_request(request, body.model, "write", _ELSEWHERE, body.user)
+    facts["seed"] = asked["decode"]["seed"]
+    keep(request, asked["prompts"])
+    head = {"id": facts["id"], "created": int(time.time()), "model": arm.model}
     if body.stream:
-        return await _streamed(request, body, worker, asked, {**head, "object": kinds[1]}, choice)
-    done = await answered(request, worker, asked)
+        return await _streamed(request, body, arm, asked, {**head, "object": kinds[1]}, choice)
+    done = await answered(request, arm.worker, asked)
+    _shadowed(request, arm, asked)
     choices = [choice(text, True) for text in done["texts"]]
     return JSONResponse({**head, "object": kinds[0], "choices": choices, "usage": _usage(done, facts)})
 
 
 async def _streamed(
-    request: Request, body: WritingBody, worker: Worker, asked: dict[str, Any], head: dict[str, Any], choice: Choice
+    request: Request, body: WritingBody, arm: Arm, asked: dict[str, Any], head: dict[str, Any], choice: Choice
 ) -> Response:
     began = time.monotonic()
-    stack, ticket, first = await opened(request, worker, asked)
+    stack, ticket, first = await opened(request, arm.worker, asked)
     facts = facts_of_request(request)
     facts["first_seconds"] = round(time.monotonic() - began, 6)
     wants_usage = body.stream_options is not None and body.stream_options.include_usage
@@ -80,10 +87,22 @@ async def _streamed(
                 yield {**head, "choices": [choice(part, False)], **({"usage": None} if wants_usage else {})}
             if "done" in reply:
                 usage = _usage(reply["done"], facts)
+                _shadowed(request, arm, asked)
                 if wants_usage:
                     yield {**head, "choices": [], "usage": usage}
 
     return EventStream(stack, ticket, chunks, facts)
+
+
+def _shadowed(request: Request, arm: Arm, asked: dict[str, Any]) -> None:
+    """Have the challenger in the shadow, if there is one, write the same."""
+    service = service_of(request)
+    kept = ("text", "ended") if service.config.keep_inputs else ("ended",)
+
+    def answers(done: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{key: text[key] for key in kept} for text in done["texts"]]
+
+    service.shadow(arm, facts_of_request(request)["id"], asked, answers)
 
 
 async def _replies(ticket: Ticket, first: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:

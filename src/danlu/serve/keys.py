@@ -21,8 +21,14 @@ from danlu.core.files import lock, read_json, write_json
 
 __all__ = ["Key", "KeyRing", "Scope", "make_key"]
 
-Scope = Literal["ask", "metrics"]
-"""``ask`` the models; read the ``metrics``."""
+Scope = Literal["ask", "metrics", "label"]
+"""What a key may be used for.
+
+``ask``: ask the models, have answers explained, and say how good an answer to one's own key was.
+``metrics``: see how the models do, as numbers for machines (``/metrics``) and as the page's board.
+``label``: see what others asked, and say what the right answer is. A key that was made before there was this scope
+does not have it.
+"""
 
 _FORM = re.compile(r"danlu-([0-9a-f]{12})-[A-Za-z0-9_-]{43}")
 _NOBODY = "0" * 64

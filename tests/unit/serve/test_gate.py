@@ -57,8 +57,9 @@ class Scene:
         async def send(message: Message) -> None:
             sent.append(message)
 
-        service = SimpleNamespace(config=self.config, keys=self.keys, record=self.record)
-        asyncio.run(asyncio.wait_for(Gate(app, service)(scope, receive, send), 20))  # type: ignore[arg-type]
+        service = SimpleNamespace(config=self.config, keys=self.keys)
+        gate = Gate(app, service, self.record)  # type: ignore[arg-type]
+        asyncio.run(asyncio.wait_for(gate(scope, receive, send), 20))
         return sent
 
 
@@ -138,6 +139,28 @@ def test_only_hosts_that_nobody_else_can_own_are_answered(
     assert (sent[0]["status"] == 200) is allowed
     if not allowed:
         assert code(sent) == (403, "host_not_allowed")
+
+
+@pytest.mark.parametrize("origin", ["http://[::1", "http://", "null", "", "//127.0.0.1:8000.evil.example", "file://"])
+def test_an_origin_that_is_none_is_refused(tmp_path: Path, origin: str) -> None:
+    sent = Scene(tmp_path).ask([part(b"{}")], origin=origin)
+    assert code(sent) == (403, "origin_not_allowed")
+
+
+def test_a_path_with_a_line_end_reaches_no_route_past_its_scope(tmp_path: Path) -> None:
+    asks, _ = make_key(tmp_path / "keys.json", "asks", ["ask"])
+    for path in ("/metrics\n", "/label\n", "/board\r", "/\x00"):
+        sent = Scene(tmp_path).ask([part(b"")], path=path, method="GET", authorization=f"Bearer {asks}")
+        assert code(sent) == (404, "not_found")
+
+
+def test_below_v2_an_error_is_a_sentence(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    for path, plain in [("/v2", True), ("/v2/models/x/infer", True), ("/v2x", False), ("/v1/models", False)]:
+        sent = scene.ask([part(b"{}")], path=path, host="evil.example")
+        error = json.loads(sent[1]["body"])["error"]
+        assert isinstance(error, str) is plain
+    assert len(scene.records) == 4
 
 
 def test_the_server_itself_holds_no_model() -> None:
