@@ -9,7 +9,7 @@ import pytest
 __all__ = ["HOW", "needs"]
 
 HOW = {
-    "PostgreSQL": "apt-get install postgresql, then .ci/run; or set DANLU_TEST_POSTGRES to the postgresql:// URL of one",
+    "PostgreSQL": "apt-get install postgresql, then .ci/run; or set DANLU_TEST_POSTGRES to the URL of a server",
     "Chromium": "apt-get install chromium fonts-noto-cjk",
 }
 """How to get it."""

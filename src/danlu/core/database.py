@@ -85,6 +85,13 @@ class Database:
         with self.writing() as connection:
             _META.create_all(connection)
 
+    @property
+    def removal(self) -> str:
+        """How a user does away with it, so that it is built again."""
+        if self._url.drivername == "sqlite":
+            return f"remove {self._url.database}"
+        return f"drop its tables {EVENTS.name} and {FILES.name}"
+
     def close(self) -> None:
         """Let go of it."""
         self._engine.dispose()
@@ -120,7 +127,7 @@ class Database:
             said = str(error.orig).strip()
             where = self._url.render_as_string(hide_password=True)
             if "malformed" in said or "not a database" in said:
-                advice = "remove it; it is built again from the event files"
+                advice = f"{self.removal}; it is built again from the event files"
                 raise CorruptError(f"the index is damaged: {said}", where=self._url.database, advice=advice) from error
             if "locked" in said or "lock timeout" in said:
                 what = f"another process has been writing to the index for {_PATIENCE} seconds"

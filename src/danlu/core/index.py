@@ -100,11 +100,11 @@ class Index:
         n = 0
         for path in sorted(self._folder.glob("*.jsonl")):
             row = known.pop(path.name, None)
-            if row is None or _has_more(path, row):
+            if row is None or self._has_more(path, row):
                 while taken := self._take(path):
                     n += taken
         if known:
-            raise _changed(self._folder / min(known), "is gone")
+            raise self._changed(self._folder / min(known), "is gone")
         return n
 
     def rebuild(self) -> int:
@@ -232,7 +232,7 @@ class Index:
             row = connection.execute(sa.select(FILES).filter_by(**key)).one_or_none()
             with path.open("rb") as file:
                 if row is not None:
-                    _check(path, file, row)
+                    self._check(path, file, row)
                 lines = _next_lines(file)
             if not lines:
                 return 0
@@ -251,6 +251,25 @@ class Index:
                 connection.execute(sa.update(FILES).where(FILES.c.id == number).values(**facts))
             connection.execute(sa.insert(EVENTS), [{"file": number, **each} for each in events])
         return len(lines)
+
+    def _has_more(self, path: Path, row: sa.Row[Any]) -> bool:
+        """Whether a file has grown since it was read."""
+        with path.open("rb") as file:
+            self._check(path, file, row)
+            return bool(file.read(1))
+
+    def _check(self, path: Path, file: IO[bytes], row: sa.Row[Any]) -> None:
+        """Go to where reading ended; what was read last must still be there."""
+        file.seek(row.n_bytes - row.last_bytes)
+        if hashlib.sha256(file.read(row.last_bytes)).hexdigest() != row.last_sha256:
+            raise self._changed(path, "was changed")
+
+    def _changed(self, path: Path, how: str) -> CorruptError:
+        return CorruptError(
+            f"an event file that the index has read {how}",
+            where=str(path),
+            advice=f"restore it from a copy; or, if that was meant, rebuild the index: {self._database.removal}",
+        )
 
     def _rows(self, query: sa.Select[Any]) -> Iterator[sa.Row[Any]]:
         with self._database.reading() as connection:
@@ -292,28 +311,6 @@ def _identity(path: Path) -> str:
                 file.flush()
                 os.fsync(file.fileno())
     return found.strip()
-
-
-def _has_more(path: Path, row: sa.Row[Any]) -> bool:
-    """Whether a file has grown since it was read."""
-    with path.open("rb") as file:
-        _check(path, file, row)
-        return bool(file.read(1))
-
-
-def _check(path: Path, file: IO[bytes], row: sa.Row[Any]) -> None:
-    """Go to where reading ended; what was read last must still be there."""
-    file.seek(row.n_bytes - row.last_bytes)
-    if hashlib.sha256(file.read(row.last_bytes)).hexdigest() != row.last_sha256:
-        raise _changed(path, "was changed")
-
-
-def _changed(path: Path, how: str) -> CorruptError:
-    return CorruptError(
-        f"an event file that the index has read {how}",
-        where=str(path),
-        advice="restore it from a copy; or, if that was meant, rebuild the index",
-    )
 
 
 def _next_lines(file: IO[bytes]) -> list[bytes]:

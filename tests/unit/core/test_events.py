@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import json
 import os
 import resource
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -63,6 +67,75 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     assert caught.value.where == f"{log.path}:2"
 
 
+KILL = """
+import os, random, signal, sys, time
+from pathlib import Path
+from danlu.core.events import EventLog
+
+draw = random.Random(1)
+for child in range(200):
+    said, says = os.pipe()
+    number = os.fork()
+    if not number:
+        os.close(said)
+        log = EventLog(Path(sys.argv[1]), "serve")
+        at = 0
+        while True:
+            log.write("request", who=child, at=at, text="丹" * draw.randrange(40_000))
+            os.write(says, at.to_bytes(4, "big"))
+            at += 1
+    os.close(says)
+    acknowledged = os.read(said, 4)
+    time.sleep(draw.random() * 0.002)
+    os.kill(number, signal.SIGKILL)
+    assert os.waitpid(number, 0)[1] == signal.SIGKILL
+    while more := os.read(said, 4096):
+        acknowledged += more
+    os.close(said)
+    assert len(acknowledged) % 4 == 0
+    print(len(acknowledged) // 4)
+"""
+
+
+def test_of_200_processes_killed_while_they_write_no_acknowledged_event_is_lost(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILL, str(tmp_path)], stdout=subprocess.PIPE, text=True, check=True)
+    n_acknowledged = [int(line) for line in done.stdout.split()]
+    there: dict[int, list[int]] = {}
+    for event in read_events(tmp_path):
+        there.setdefault(event["who"], []).append(event["at"])
+    assert len(n_acknowledged) == len(there) == len(list(tmp_path.iterdir())) == 200
+    for who, n in enumerate(n_acknowledged):
+        assert there[who] == list(range(len(there[who])))
+        assert n <= len(there[who]) <= n + 1
+
+
+def test_two_processes_of_one_number_in_one_second_have_a_file_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "gmtime", lambda: time.struct_time((2026, 11, 26, 0, 0, 0, 3, 330, 0)))
+    killed = EventLog(tmp_path, "serve")
+    killed.write("one")
+    killed.path.write_bytes(killed.path.read_bytes()[:-5])
+    EventLog(tmp_path, "serve").write("two")
+    assert [event["event"] for event in read_events(tmp_path)] == ["two"]
+
+
+def test_only_what_is_written_at_every_request_does_not_wait_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = []
+    monkeypatch.setattr(os, "fsync", lambda handle: waited.append(str(Path(f"/proc/self/fd/{handle}").readlink())))
+    log = EventLog(tmp_path, "serve")
+    log.write("request")
+    assert waited == [str(tmp_path)], "the name of a new file"
+    log.write("shadow")
+    assert len(waited) == 1
+    log.write("feedback")
+    log.write_all("feedback", [{"number": 1}, {"number": 2}])
+    assert waited[1:] == [str(log.path), str(log.path)]
+    assert [event.get("number") for event in read_events(tmp_path)] == [None, None, None, 1, 2]
+
+
 @given(st.text(st.characters(exclude_categories=[]), max_size=20))
 @example("half a surrogate pair: \ud800")
 def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
@@ -100,6 +173,55 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
     assert log.path.read_bytes() == whole
     log.write("three")
     assert [event["event"] for event in read_events(tmp_path)] == ["one", "three"]
+
+
+def test_half_a_line_that_cannot_be_taken_back_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = EventLog(tmp_path, "serve")
+    log.write("one")
+    n_bytes = log.path.stat().st_size
+    _, hard = old = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def no_cut(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    class Whole(io.FileIO):
+        truncate = no_cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, *_, **__: Whole(path, "ab"))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes + 20, hard))
+        try:
+            with pytest.raises(DanluError, match="could not write"):
+                log.write("two", text="x" * 1000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    log.write("three")
+    assert len(list(tmp_path.iterdir())) == 2
+    assert [event["event"] for event in read_events(tmp_path)] == ["one", "three"]
+
+
+def test_threads_share_a_log_of_a_full_disk(tmp_path: Path) -> None:
+    log = EventLog(tmp_path, "serve")
+    written: list[int] = []
+
+    def write(numbers: range) -> None:
+        for number in numbers:
+            with contextlib.suppress(DanluError):
+                log.write("request", number=number, text="x" * 100 * (number % 7))
+                written.append(number)
+
+    _, hard = old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))
+    try:
+        threads = [threading.Thread(target=write, args=(range(at, 1200, 4),)) for at in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert 50 < len(written) < 1200
+    assert sorted(event["number"] for event in read_events(tmp_path)) == sorted(written)
 
 
 def test_a_folder_that_may_not_be_written_to_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
