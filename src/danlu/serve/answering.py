@@ -48,6 +48,7 @@ def facts_of(predictor: Predictor) -> dict[str, Any]:
         "task": predictor.task,
         "family": predictor.family,
         "classes": list(predictor.classes),
+        "image_size": predictor.image_size,
         "n_parameters": answerer.n_parameters,
         "max_len": answerer.config.max_len if isinstance(answerer, TextModel) else None,
         "kinds": sorted([*_kinds(predictor), *(["write"] if isinstance(answerer, NeuralLanguageModel) else [])]),

@@ -29,10 +29,9 @@ _TYPES = {
     ".woff2": "font/woff2",
 }
 _HEADERS = {
-    # Scripts, styles and data come from this server alone, and none of them stand in the page; pictures that somebody
-    # chose or drew are shown from memory.
-    "content-security-policy": "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
+    # All there is comes from this server, scripts and styles in files of their own.
+    "content-security-policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
     "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
