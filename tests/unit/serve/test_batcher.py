@@ -9,6 +9,7 @@ from danlu.core.batch import Batch
 from danlu.data.clean import standard_texts
 from danlu.model.decode import DecodeConfig, Generated, generate, prompt_batch
 from danlu.model.decoding.engine import quick
+from danlu.serve import batcher
 from danlu.serve.answering import batchers_of
 from danlu.serve.batcher import Continuous, Gathering, InputError, Kind
 from danlu.serve.config import ServeConfig
@@ -275,3 +276,137 @@ def test_vectors_have_length_one_and_do_not_depend_on_the_batch(task: Any, famil
         assert sum(value**2 for value in single["vector"]) == pytest.approx(1.0, abs=1e-5) or not text
     with pytest.raises(InputError, match="sees 32 tokens"):
         asking.add({"id": 3, "kind": "embed", "inputs": ["好" * 60]})
+
+
+def failing(bad: int, error: Exception, size: int = 8) -> tuple[Gathering, list[list[int]]]:
+    """A batcher that doubles numbers and fails at every batch with a bad one in it."""
+    batches: list[list[int]] = []
+
+    def answer(numbers: Any) -> list[int]:
+        batches.append(list(numbers))
+        if bad in numbers:
+            raise error
+        return [2 * number for number in numbers]
+
+    return Gathering({"double": Kind(int, answer)}, size, 0.0), batches
+
+
+def test_a_batch_that_fails_is_asked_again_request_by_request(capsys: pytest.CaptureFixture[str]) -> None:
+    gathering, batches = failing(13, ZeroDivisionError("a bug"))
+    for number, inputs in enumerate([[1, 2], [3, 13, 4], [5]]):
+        gathering.add({"id": number, "kind": "double", "inputs": inputs})
+    replies = gathering.step()
+    assert not gathering.busy
+    assert {reply["id"]: reply["done"]["results"] for reply in replies if "done" in reply} == {0: [2, 4], 2: [10]}
+    (failed,) = [reply for reply in replies if "error" in reply]
+    assert (failed["id"], failed["error"]["code"], failed["error"]["status"]) == (1, "answer_failed", 503)
+    assert batches == [[1, 3, 5, 2, 13, 4], [1, 2], [3, 13, 4], [5]]
+    assert "a bug" in capsys.readouterr().err
+    assert "a bug" not in str(replies), "what went wrong inside is nobody's business outside"
+
+
+def test_a_large_request_that_fails_in_a_later_batch_is_dropped_as_a_whole() -> None:
+    gathering, _ = failing(13, KeyError("x"), size=2)
+    gathering.add({"id": 1, "kind": "double", "inputs": [1, 2, 3, 13, 5, 6]})
+    gathering.add({"id": 2, "kind": "double", "inputs": [7, 8, 9]})
+    replies: list[dict[str, Any]] = []
+    while gathering.busy:
+        replies += gathering.step()
+    assert finished(replies)[2]["results"] == [14, 16, 18]
+    assert [reply["id"] for reply in replies if "error" in reply] == [1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        torch.AcceleratorError("CUDA error: an illegal memory access"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."),
+    ],
+)
+def test_nothing_goes_on_after_memory_ran_out_or_a_device_was_lost(error: Exception) -> None:
+    gathering, _ = failing(13, error)
+    gathering.add({"id": 1, "kind": "double", "inputs": [13]})
+    with pytest.raises(type(error)):
+        gathering.step()
+    writing = cast("Continuous", batchers_of(made_predictor("language-modelling"), ServeConfig(streams=2))["write"])
+    writing.add(written(0, "好"))
+    writing._slots.advance = lambda _: (_ for _ in ()).throw(error)  # type: ignore[method-assign]
+    with pytest.raises(type(error)):
+        writing.step()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("family", ["gpt", "gru"])
+def test_texts_whose_batch_fails_go_on_each_by_itself(
+    monkeypatch: pytest.MonkeyPatch, family: str, stream: bool
+) -> None:
+    predictor = made_predictor("language-modelling", family)
+    writing = cast("Continuous", batchers_of(predictor, ServeConfig(streams=4))["write"])
+    requests = [written(number, PROMPTS[number], n=1 + number % 2, stream=stream) for number in range(7)]
+    n_failed = 0
+    advance = writing._slots.advance
+
+    def sometimes(tokens: list[int]) -> torch.Tensor:
+        nonlocal n_failed
+        if len(tokens) > 1 and n_failed < 5:
+            n_failed += 1
+            advance(tokens)  # what is kept of the texts has changed when the error comes
+            raise RuntimeError("a bug")
+        return advance(tokens)
+
+    monkeypatch.setattr(writing._slots, "advance", sometimes)
+    for request in requests:
+        writing.add(request)
+    texts: dict[tuple[int, int], str] = {}
+    while writing.busy:
+        for reply in writing.step():
+            assert "error" not in reply
+            for part in reply.get("parts", reply.get("done", {}).get("texts", [])):
+                place = (reply["id"], part["index"])
+                texts[place] = texts.get(place, "") + part["text"]
+    assert n_failed == 5
+    for request in requests:
+        found = [texts[request["id"], copy] for copy in range(request["n"])]
+        assert found == [text.text for text in alone(predictor, request)]
+
+
+def test_only_the_text_at_which_the_model_fails_gets_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = made_predictor("language-modelling")
+    writing = cast("Continuous", batchers_of(predictor, ServeConfig(streams=4))["write"])
+    requests = [written(number, PROMPTS[number]) for number in range(5)]
+    read, choose = writing._slots.read, batcher.choose
+
+    def unreadable(prompt: list[int]) -> Any:
+        if len(prompt) == 1:  # the empty text
+            raise IndexError("a bug")
+        return read(prompt)
+
+    def undecided(texts: Any, logits_BV: torch.Tensor) -> Any:
+        if any(text.order.id == 3 and len(text.tokens) == 2 for text in texts):
+            raise ValueError("another bug")
+        return choose(texts, logits_BV)
+
+    monkeypatch.setattr(writing._slots, "read", unreadable)
+    monkeypatch.setattr(batcher, "choose", undecided)
+    for request in requests:
+        writing.add(request)
+    replies: list[dict[str, Any]] = []
+    while writing.busy:
+        replies += writing.step()
+    assert sorted(reply["id"] for reply in replies if "error" in reply) == [2, 3]
+    done = finished(replies)
+    assert sorted(done) == [0, 1, 4]
+    for number in done:
+        assert done[number]["texts"][0]["text"] == alone(predictor, requests[number])[0].text
+
+
+@pytest.mark.parametrize(("task", "sees"), [("text-classification", 32), ("translation", 31)])
+def test_a_text_that_is_cut_says_so(task: Any, sees: int) -> None:
+    asking = batchers_of(made_predictor(task), ServeConfig())["predict"]
+    lengths = [0, 5, sees, sees + 1, 60]
+    asking.add({"id": 1, "kind": "predict", "inputs": ["好" * length for length in lengths]})
+    found = finished(asking.step())[1]["results"]
+    assert [each["n_tokens"] for each in found] == lengths
+    assert [each["truncated"] for each in found] == [False, False, False, True, True]

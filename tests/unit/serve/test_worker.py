@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import time
@@ -152,5 +153,35 @@ def test_a_model_that_cannot_be_served_says_why(tmp_path: Path) -> None:
         with pytest.raises(DanluError, match="not a model"):
             async with working(model):
                 pass
+
+    run(scene())
+
+
+def test_an_error_that_is_no_mistake_of_the_asker_is_told_as_one_of_the_server() -> None:
+    async def scene() -> None:
+        ticket = Ticket(1, asyncio.get_running_loop().time() + 10)
+        facts = {"code": "answer_failed", "message": "the model failed", "param": None}
+        ticket.replies.put_nowait({"id": 1, "error": {**facts, "status": 503}})
+        ticket.replies.put_nowait({"id": 1, "error": facts})
+        for status in (503, 400):
+            with pytest.raises(AskError) as failed:
+                await ticket.reply()
+            assert (failed.value.status, failed.value.code, failed.value.retry_after) == (status, "answer_failed", None)
+
+    run(scene())
+
+
+def test_where_no_process_can_be_started_that_is_said(writer: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: Any) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", start)
+
+    async def scene() -> None:
+        n_before = len(list(Path("/proc/self/fd").iterdir()))
+        with pytest.raises(DanluError, match="no process can be started: Resource temporarily"):
+            async with working(writer):
+                pass
+        assert len(list(Path("/proc/self/fd").iterdir())) == n_before
 
     run(scene())
