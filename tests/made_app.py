@@ -61,7 +61,7 @@ def _predicted(text: str) -> dict[str, Any]:
 
 def _explained(_: str) -> dict[str, Any]:
     spans = [{"text": "x", "start": 0, "end": 1, "weight": 0.5}]
-    return {"label": "good", "probability": 0.9, "method": "made", "spans": spans}
+    return {"label": "good", "probability": 0.9, "method": "made", "change": 1.0, "gap": 0.0, "spans": spans}
 
 
 def _written(request: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,8 +1,7 @@
 """What people say of answers, on its way in: each piece is written down once, and before it is acknowledged.
 
-An event is one ``write`` into a file that is opened for appending, so that from then on it is the operating system's:
-it outlives this process however that ends, SIGKILL included. A power failure may still take what the disk has not
-got; ``fsync`` would cost every piece several milliseconds and is left to ledgers.
+It is on the disk when it is acknowledged (:mod:`danlu.core.events`): it outlives this process however that ends, SIGKILL
+included, and the machine's power.
 
 The id that comes with a piece makes it count once: the same again is acknowledged again, something else under it is
 refused. Ids of earlier processes and of other ones (``danlu feedback NAME import=FILE``) are read from their event
@@ -144,7 +143,8 @@ class FeedbackDesk:
             facts = {"id": given, "name": asked.name, **content, "source": source, **asked.copied}
             if asked.inputs is not None and (kept := asked.inputs[body.index]) is not None:
                 facts["input"] = kept
-            self._service.events.write("feedback", **facts, **({} if key is None else {"key": key.id}))
+            facts |= {} if key is None else {"key": key.id}
+            await asyncio.to_thread(self._service.events.write, "feedback", **facts)  # it waits for the disk
             self._said.add(facts)
         return given, "recorded"
 

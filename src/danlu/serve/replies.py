@@ -195,6 +195,12 @@ class ExplanationReply(Reply):
     label: str
     probability: float
     method: str
+    change: float
+    """What the weights are the shares of: a difference of logits, from what says nothing to what was asked."""
+    gap: float
+    """What they miss of it."""
+    text: str | None = None
+    """What spans count in; where the model reads a text mended as a whole, the text as it reads it."""
     spans: list[_Span] | None = None
     """Weights are positive where a part speaks for ``label``."""
     height: int | None = None
