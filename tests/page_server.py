@@ -22,9 +22,9 @@ POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'n
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
-def _model(id: str, task: str, family: str, digest: str, **more: Any) -> dict[str, Any]:
+def _model(name: str, task: str, family: str, digest: str, **more: Any) -> dict[str, Any]:
     known: dict[str, Any] = {"classes": None, "max_len": 256, "image_size": None, **more}
-    named = {"id": id, "object": "model", "created": 1, "owned_by": "danlu", "digest": digest * 64}
+    named = {"id": name, "object": "model", "created": 1, "owned_by": "danlu", "digest": digest * 64}
     return {**named, "task": task, "family": family, **known}
 
 
@@ -263,7 +263,14 @@ def board(empty: bool = False) -> dict[str, Any]:
     plan = {"margin": 0.02, "budget": 2000, "level": 0.05, "mode": "live", "share": 0.5}
     known = {"n": 1240, "n_challenger": 628, "difference": 0.031, "low": -0.004, "high": 0.066, "decision": "continue"}
     said = "characters are 0.312 from the reference, 0.271 beyond the usual (p = 0.0004)"
-    alert = {"signal": "characters", "effect": 0.312, "excess": 0.271, "p_adjusted": 0.0004, "level": 0.05, "window": 23}
+    alert = {
+        "signal": "characters",
+        "effect": 0.312,
+        "excess": 0.271,
+        "p_adjusted": 0.0004,
+        "level": 0.05,
+        "window": 23,
+    }
     history = [
         (1_763_800_000, "champion", "9" * 64, "the only one", "mei", []),
         (1_764_010_000, "champion", "a" * 64, "superior by 2.3 points on 1,800 users", "mei", ["e" * 64, "f" * 64]),

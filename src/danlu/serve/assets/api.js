@@ -12,7 +12,7 @@ const REFUSALS = {
   rate_limit_exceeded: [["This key was used too often.", "这个密钥使用过于频繁。"], ["Wait a moment, then try again.", "请稍候再试。"]],
   overloaded: [["More is asked than can be answered.", "当前请求过多。"], ["Wait a moment, then try again. What you typed is still here.", "请稍候再试。你输入的内容还在。"]],
   model_starting: [["The model is being started.", "模型正在启动。"], ["Wait a few seconds, then try again.", "请等待几秒后再试。"]],
-  worker_lost: [["The model's process ended while it worked on this.", "模型进程在处理时中断。"], ["It is started anew: try again.", "进程会重新启动，请再试一次。"]],
+  worker_lost: [["The model’s process ended while it worked on this.", "模型进程在处理时中断。"], ["It is started anew: try again.", "进程会重新启动，请再试一次。"]],
   deadline_exceeded: [["The answer took too long.", "应答超时。"], ["Try again, or with a shorter text.", "请再试一次，或缩短文本。"]],
   not_recorded: [["It could not be written down, so it was not answered.", "无法写入记录，因此未作应答。"], ["Tell whoever runs the server: the disk may be full.", "请告知服务的管理者：磁盘可能已满。"]],
   context_length_exceeded: [["The text is longer than the model can see.", "文本超出了模型的长度上限。"], ["Shorten it, or ask for less after it.", "请缩短文本，或减少续写长度。"]],

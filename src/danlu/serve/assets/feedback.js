@@ -4,23 +4,26 @@ import { ask } from "/assets/api.js";
 import { button, field, h, trouble } from "/assets/dom.js";
 import { say, unique } from "/assets/words.js";
 
+const ANSWERED = { question: ["Was it right?", "回答正确吗？"], yes: ["Right", "正确"], no: ["Wrong", "错误"] };
+const WRITTEN = { question: ["Is it good?", "写得好吗？"], yes: ["Good", "好"], no: ["Not good", "不好"] };
+
 /**
  * The questions below an answer.
  *
- * @param {{request: string, classes?: string[], said?: string, text?: string}} about
- *   classes and said: of a classifier; text: what was translated or written.
+ * @param {{request: string, classes?: string[], said?: string, text?: string, written?: boolean}} about
+ *   classes and said: of a classifier; text: what was translated or, if `written`, continued.
  */
-export function judge({ request, classes, said, text }) {
+export function judge({ request, classes, said, text, written = false }) {
   const heard = h("div", { role: "status", "aria-live": "polite", class: "heard" });
   const correction = h("div", {});
   const ids = new Map(); // the same words again are the same feedback, so that a second try is not counted twice
 
   async function send(content, words) {
-    const written = JSON.stringify(content);
-    if (!ids.has(written)) ids.set(written, unique());
+    const same = JSON.stringify(content);
+    if (!ids.has(same)) ids.set(same, unique());
     heard.replaceChildren();
     try {
-      const { status } = await ask("/feedback", { id: ids.get(written), request, index: 0, ...content });
+      const { status } = await ask("/feedback", { id: ids.get(same), request, index: 0, ...content });
       const known = status === "known";
       heard.replaceChildren(h("p", { class: "thanks", say: known ? ["This was written down already.", "这条反馈此前已经记录。"] : words }));
       return true;
@@ -34,17 +37,18 @@ export function judge({ request, classes, said, text }) {
   const press = (chosen) => {
     for (const each of [right, wrong]) each.setAttribute("aria-pressed", each === chosen);
   };
-  const right = button(["Right", "正确"], () => {
+  const { question, yes, no } = written ? WRITTEN : ANSWERED;
+  const right = button(yes, () => {
     press(right);
     correction.replaceChildren();
-    send({ correct: true }, ["Thank you: written down as right.", "谢谢：已记录为正确。"]);
+    send({ correct: true }, ["Thank you: written down.", "谢谢：已记录。"]);
   }, { "aria-pressed": "false" });
-  const wrong = button(["Wrong", "错误"], () => {
+  const wrong = button(no, () => {
     press(wrong);
     correction.replaceChildren(classes ? classesToChoose(classes, said, send) : textToMend(text ?? "", send));
-    send({ correct: false }, ["Written down as wrong. What would have been right?", "已记录为错误。正确的应该是什么？"]);
+    send({ correct: false }, ["Written down. What would have been right?", "已记录。正确的应该是什么？"]);
   }, { "aria-pressed": "false" });
-  return h("section", { class: "judge" }, h("h2", { class: "small", say: ["Was it right?", "回答正确吗？"] }),
+  return h("section", { class: "judge" }, h("h2", { class: "small", say: question }),
     h("div", { class: "buttons" }, right, wrong), heard, correction);
 }
 

@@ -35,7 +35,8 @@ class Desk {
     this.waiting = []; // questions not yet answered
     this.held = JSON.parse(sessionStorage.getItem(this.place) ?? "[]"); // answers not yet sent; a reload keeps them
     this.seen = new Set(this.held.map(({ question }) => question.id));
-    this.n = { sent: 0, skipped: 0 };
+    this.sent = 0;
+    this.skipped = new Set();
     const who = h("input", { type: "text", maxlength: 60, autocomplete: "off", spellcheck: "false" });
     who.value = kept("labeller") ?? `labeller-${unique().slice(0, 6)}`;
     who.addEventListener("input", () => keep("labeller", who.value));
@@ -50,32 +51,34 @@ class Desk {
       h("h1", { id: "title-label", tabindex: -1, say: ["What should it have said?", "应该怎么回答？"] }),
       h("p", { class: "lede", say: ["Your answers teach the next model. Keys: 1 to 9 choose a class, s skips, u undoes.", "你的标注用于训练下一个模型。按键：1 至 9 选择类别，s 跳过，u 撤销。"] }),
       h("div", { class: "progress" }, this.progress, this.counted), this.desk, this.status, this.wrong,
-      h("div", { class: "panel aside" }, field(["Who labels", "标注人"], who, ["So that several people's answers can be told apart. Kept in this browser.", "用于区分不同人的标注，保存在此浏览器中。"])),
+      h("div", { class: "panel aside" }, field(["Who labels", "标注人"], who, ["So that several people’s answers can be told apart. Kept in this browser.", "用于区分不同人的标注，保存在此浏览器中。"])),
     );
   }
 
-  /** Brings questions, and shows the first. */
-  async load() {
+  /** Brings questions, and shows the first; what was skipped comes again only if somebody asks for it. */
+  async load(again = false) {
     if (!this.model.classes?.length) {
       this.desk.replaceChildren(h("p", { class: "empty", say: ["Questions are about classes, and this model has none. At Try its texts can be corrected.", "标注针对分类，而此模型没有类别。可在“试用”中修改它的文本。"] }));
       return;
     }
     this.desk.setAttribute("aria-busy", "true");
     try {
+      if (again) for (const id of this.skipped) this.seen.delete(id);
+      if (again) this.skipped.clear();
       const { questions } = await ask(`/label?model=${encodeURIComponent(this.model.id)}&n=${AT_ONCE}`);
       this.waiting.push(...questions.filter(({ id }) => !this.seen.has(id)));
       for (const { id } of questions) this.seen.add(id);
       await this.show();
     } catch (refusal) {
       if (!refusal.what) throw refusal;
-      this.desk.replaceChildren(trouble(refusal, () => this.load()));
+      this.desk.replaceChildren(trouble(refusal, () => this.load(again)));
     } finally {
       this.desk.removeAttribute("aria-busy");
     }
   }
 
   count() {
-    const done = this.n.sent + this.n.skipped + this.held.length;
+    const done = this.sent + this.skipped.size + this.held.length;
     const total = done + this.waiting.length;
     Object.assign(this.progress, { max: total || 1, value: done });
     say(this.counted, [`${done} of ${total} done`, `已完成 ${done} / ${total}`]);
@@ -107,14 +110,14 @@ class Desk {
   }
 
   finished() {
-    const words = this.n.sent + this.held.length
+    const words = this.sent + this.held.length
       ? ["That was the last question. Thank you.", "没有更多问题了，谢谢。"]
       : ["No question is open.", "没有待标注的问题。"];
     const name = this.model.id.split("@")[0];
     this.desk.replaceChildren(h("p", { class: "said small" }, h("b", { say: words })),
       h("p", { class: "note", say: ["Questions come from requests whose label would teach the model most. To ask for twenty:", "问题取自标注后最能帮助模型的请求。要提出二十个："] }),
       h("code", { class: "cmd", translate: "no" }, `danlu feedback ${name} ask=20 by=margin`),
-      h("div", { class: "buttons" }, button(["Look again", "重新查看"], () => this.load()), this.back));
+      h("div", { class: "buttons" }, button(["Look again", "重新查看"], () => this.load(true)), this.back));
   }
 
   key(event) {
@@ -150,8 +153,7 @@ class Desk {
   }
 
   skip() {
-    this.waiting.shift();
-    this.n.skipped += 1;
+    this.skipped.add(this.waiting.shift().id);
     say(this.status, ["Skipped; it stays open.", "已跳过，问题仍保留。"]);
     this.show();
   }
@@ -175,7 +177,7 @@ class Desk {
       const body = { id, request: question.request, index: question.index ?? 0, label, source: { kind: "labeller", id: who } };
       try {
         await ask("/feedback", body, more);
-        this.n.sent += 1;
+        this.sent += 1;
         say(this.status, [`${label}: written down. Thank you.`, `${label}：已记录，谢谢。`]);
         this.wrong.replaceChildren();
       } catch (refusal) {

@@ -18,7 +18,7 @@ const DECISIONS = {
   equivalent: ["no difference that matters", "没有实质差别"],
   inconclusive: ["inconclusive", "没有结论"],
 };
-const MODES = { live: ["each user is answered by one of the two", "每个用户由其中一个模型应答"], shadow: ["both answer, the champion's is shown", "两者都应答，显示冠军的回答"] };
+const MODES = { live: ["each user is answered by one of the two", "每个用户由其中一个模型应答"], shadow: ["both answer, the champion’s is shown", "两者都应答，显示冠军的回答"] };
 const ALIASES = { champion: ["champion", "冠军"], challenger: ["challenger", "挑战者"] };
 const nameOf = (id) => id.split("@")[0];
 const both = (value) => [value, value];
@@ -28,8 +28,14 @@ const hash = (digest) => h("code", { translate: "no", title: both(digest) }, dig
 export const emptyState = ({ words, command }) => h("div", {}, h("p", { class: "empty", say: words }), command && h("code", { class: "cmd", translate: "no" }, command));
 
 const asTable = (...tables) => h("details", {}, h("summary", { say: ["As a table", "表格"] }), h("div", { class: "scroll", tabindex: 0, role: "group", label: ["Table", "表格"] }, tables));
-const legend = (...items) => h("p", { class: "note legend" }, items.map(([style, words]) => [h("span", { class: `swatch ${style}` }), h("span", { say: words })]));
+const legend = (...items) => h("p", { class: "note legend" }, items.map(([style, words]) => h("span", { class: `key ${style}`, say: words })));
 const tile = (k, v, s) => h("div", { class: "tile" }, h("div", { class: "k", say: k }), h("div", { class: "v", translate: "no" }, v), h("div", { class: "s", say: s }));
+
+/** A question to the model on the command line. */
+function example({ id, task }) {
+  const [path, more] = task === "language-modelling" ? ["/v1/completions", '"prompt": "..."'] : ["/predict", '"inputs": ["..."]'];
+  return `curl -H 'content-type: application/json' -d '{"model": "${id}", ${more}}' ${location.origin}${path}`;
+}
 
 /** The length of a bucket: the least distance of two, at least a minute. */
 function bucketSeconds(buckets) {
@@ -62,7 +68,7 @@ export const PANELS = {
     title: ["Requests and failures", "请求与失败"],
     of: (data) => data.traffic,
     isEmpty: (buckets) => !buckets.length,
-    empty: (model) => ({ words: ["Nobody has asked yet. Requests of each minute will be here: ask something at Try, or", "还没有请求。这里将显示每分钟的请求：在“试用”中提问，或者"], command: `curl -H 'content-type: application/json' -d '{"model": "${model.id}", "inputs": ["..."]}' ${location.origin}/predict` }),
+    empty: (model) => ({ words: ["Nobody has asked yet. Requests of each minute will be here: ask something at Try, or", "还没有请求。这里将显示每分钟的请求：在“试用”中提问，或者"], command: example(model) }),
     draw(buckets, width) {
       const seconds = bucketSeconds(buckets);
       const [n, failed] = ["n", "n_failed"].map((key) => buckets.reduce((sum, bucket) => sum + bucket[key], 0));
@@ -94,7 +100,7 @@ export const PANELS = {
     isEmpty: (alerts) => !alerts.length,
     empty: () => ({ words: ["No alert. What drifts beyond chance and beyond what matters is told here, and in the log.", "没有警报。超出偶然且值得关注的漂移会显示在这里，并写入日志。"] }),
     draw: (alerts) => h("ul", { class: "alerts" }, alerts.toReversed().map((alert) =>
-      h("li", {}, h("b", { say: SIGNALS[alert.signal] ?? both(alert.signal) }), " ", h("span", { translate: "no" }, alert.message ?? ""), " ",
+      h("li", {}, h("b", { say: SIGNALS[alert.signal] ?? both(alert.signal) }), " ", h("span", { say: told(alert) }), " ",
         h("span", { class: "note", say: moment(alert.time) })))),
   },
   drift: {
@@ -172,7 +178,12 @@ export const PANELS = {
   },
 };
 
-/** The histogram's bins, from 0 to 1. */
+/** An alert in both languages; the event has it in English. */
+function told({ message, effect, excess, p_adjusted: p }) {
+  return [message, `幅度 ${effect.toFixed(3)}，超出平常 ${excess.toFixed(3)}（p = ${pValue(p)}）`];
+}
+
+/** The histogram’s bins, from 0 to 1. */
 function bins(counts) {
   return counts.map((n, i) => ({ low: i / counts.length, high: (i + 1) / counts.length, n }));
 }

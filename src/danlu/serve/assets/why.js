@@ -35,8 +35,8 @@ export function reasons(model, { input, picture }, signal) {
 
 function legend(label, method) {
   return h("p", { class: "note legend" },
-    h("span", { class: "swatch for" }), h("span", { say: [`speaks for ${label}`, `支持 ${label}`] }),
-    h("span", { class: "swatch against" }), h("span", { say: ["speaks against it", "反对"] }),
+    h("span", { class: "key for", say: [`speaks for ${label}`, `支持 ${label}`] }),
+    h("span", { class: "key against", say: ["speaks against it", "反对"] }),
     method && h("span", { class: "method", say: [`method: ${method}`, `方法：${method}`] }));
 }
 

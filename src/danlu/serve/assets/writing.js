@@ -70,5 +70,5 @@ async function written(asked, answer, signal, halted) {
     const why = ended === "length" ? ["as many as were asked for", "达到长度上限"] : ["the model ended it", "模型自行结束"];
     say(status, [`${tokens} tokens; ${why[0]}.`, `${tokens} 个词元；${why[1]}。`]);
   }
-  if (request && more.textContent) answer.append(judge({ request, text: more.textContent }));
+  if (request && more.textContent) answer.append(judge({ request, text: more.textContent, written: true }));
 }

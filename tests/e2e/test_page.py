@@ -1,0 +1,582 @@
+"""The page in Chromium: what people see and do with mouse, finger and keys, in both languages and both colours."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+import page_server
+from page_server import ASSETS, FakeServer, board, faking
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.xdist_group("page"),
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is missing: apt-get install chromium, then test again"),
+]
+TEXT = "The screen is bright, but the battery is gone by noon. 屏幕很亮👍但电池不行"
+HOSTILE = '<img src=x onerror="window.bad=1"><script>window.bad=1</script><b>not bold</b>'
+PHONE = {"width": 360, "height": 740}
+
+RULES = Path(__file__).with_name("page_rules.js")
+"""What every state of the page owes, looked at from within."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] * (os.geteuid() == 0))
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeServer]:
+    with faking() as started:
+        yield started
+
+
+@contextmanager
+def opened(
+    browser: Browser, fake: FakeServer, model: str | None = None, fails: str = "$.", **look: Any
+) -> Iterator[Page]:
+    """The page, watched: no error in its console but those of expected failures, no other origin, no broken policy."""
+    said: list[str] = []
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and not re.search(fails, message.text):
+            said.append(message.text)
+
+    context = browser.new_context(**{"locale": "en-GB", "viewport": {"width": 1180, "height": 900}, **look})
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    page.on("console", hear)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: said.append(request.url) if not request.url.startswith(fake.address) else None)
+    page.add_init_script(
+        "addEventListener('securitypolicyviolation', (e) => console.error('policy', e.violatedDirective))"
+    )
+    page.goto(fake.address)
+    if fake.key is None:
+        expect(page.locator("#which")).to_be_visible()
+        if model:
+            page.select_option("#model", model)
+    yield page
+    page.wait_for_timeout(50)
+    assert said == []
+    context.close()
+
+
+def check(page: Page) -> None:
+    """Names of controls, contrast, both languages, no scrolling sideways."""
+    found = page.evaluate(RULES.read_text(encoding="utf-8"))
+    assert found == []
+
+
+def ask(page: Page, text: str) -> None:
+    page.get_by_role("textbox").first.fill(text)
+    page.locator("form button[type=submit].main").first.click()
+
+
+def picture(sent: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(sent))).convert("L"))
+
+
+def test_a_text_is_classified_explained_judged_and_corrected(browser: Browser, fake: FakeServer) -> None:
+    with opened(browser, fake) as page:
+        ask(page, TEXT)
+        answer = page.get_by_role("region", name="Answer")
+        expect(answer.locator(".said")).to_have_text("positive 93.1%")
+        rows = answer.locator(".bars tbody tr")
+        assert [row.split() for row in rows.all_inner_texts()] == [["positive", "93.1%"], ["negative", "6.9%"]]
+        wide = [row.locator(".bar").bounding_box()["width"] for row in rows.all()]  # type: ignore[index]
+        assert wide[1] / wide[0] == pytest.approx(0.0688 / 0.9312, abs=0.02)
+        shaded = answer.locator(".shaded")
+        expect(shaded).to_have_text(TEXT)  # with what has no weight, and letters beyond the first plane in their places
+        assert answer.locator(".token.for").count() > 10 < answer.locator(".token.against").count()
+        answer.get_by_text("As a table").click()
+        expect(answer.get_by_role("table", name="").nth(1)).to_be_visible()
+        check(page)
+        answer.get_by_role("button", name="Right").click()
+        expect(answer.get_by_role("status").filter(has_text="Thank you")).to_be_visible()
+        answer.get_by_role("button", name="Right").click()
+        expect(answer.get_by_text("This was written down already.")).to_be_visible()
+        answer.get_by_role("button", name="Wrong").click()
+        answer.get_by_role("group", name="The right class").get_by_role("button", name="negative").click()
+        expect(answer.get_by_text("written down as negative")).to_be_visible()
+    sent = fake.bodies("/feedback")
+    assert [{**body, "id": 0} for body in sent] == [
+        {"id": 0, "request": "req-1", "index": 0, **content}
+        for content in ({"correct": True}, {"correct": True}, {"correct": False}, {"label": "negative"})
+    ]
+    assert sent[0]["id"] == sent[1]["id"] != sent[2]["id"]
+    assert fake.bodies("/explain") == [{"model": "reviews@champion", "input": TEXT}]
+
+
+def test_a_digit_is_drawn_with_the_mouse(browser: Browser, fake: FakeServer) -> None:
+    with opened(browser, fake, "digits@champion") as page:
+        page.get_by_role("button", name="Ask").click()
+        expect(page.get_by_text("Draw something first")).to_be_visible()
+        box = page.get_by_role("img", name="Drawing pad").bounding_box()
+        assert box is not None
+        for number, (x, y) in enumerate([(0.1, 0.1), (0.4, 0.1), (0.2, 0.5)]):
+            page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=6)
+            if number == 0:
+                page.mouse.down()
+        page.mouse.up()
+        page.get_by_role("button", name="Ask").click()
+        expect(page.locator(".said")).to_have_text("7 93.1%")
+        expect(page.locator(".why canvas")).to_have_count(2)
+        expect(page.get_by_text("What speaks for 7 lies mostly in the lower right")).to_be_visible()
+        check(page)
+        page.get_by_role("button", name="Wrong").click()
+        assert page.get_by_role("group", name="The right class").get_by_role("button").count() == 9
+    (drawn,) = [picture(body["inputs"][0]) for body in fake.bodies("/predict")]
+    assert drawn.shape == (28, 28)
+    assert drawn.max() > 200
+    ys, xs = np.nonzero(drawn > 100)
+    # Drawn in a corner, it is in the middle and as large as the digits that models have learnt.
+    assert 17 <= max(np.ptp(ys), np.ptp(xs)) + 1 <= 22
+    assert abs((drawn * np.arange(28)).sum() / drawn.sum() - 13.5) < 1.5
+    assert drawn[[0, -1]].max() < 60 > drawn[:, [0, -1]].max()
+
+
+def test_a_digit_is_drawn_with_keys_and_taken_back(browser: Browser, fake: FakeServer) -> None:
+    with opened(browser, fake, "digits@champion") as page:
+        page.get_by_role("img", name="Drawing pad").focus()
+        for key in [" ", *["ArrowDown"] * 9, " ", *["ArrowRight"] * 5, " ", *["ArrowUp"] * 9]:
+            page.keyboard.press(key)
+        page.get_by_role("button", name="Ask").press("Enter")
+        expect(page.locator(".said")).to_be_visible()
+        page.get_by_role("button", name="Undo").press("Enter")
+        page.get_by_role("button", name="Ask").press("Enter")
+        expect(page.locator(".answer .said")).to_be_visible()
+        expect(page.locator(".why canvas")).to_have_count(2)
+    two, one = [picture(body["inputs"][0]) for body in fake.bodies("/predict")]
+    strokes = [int(((row[1:] > 100) & (row[:-1] <= 100)).sum()) for row in (two[14], one[14])]
+    assert strokes == [2, 1]
+
+
+def test_a_picture_is_uploaded_inverted_and_refused_if_it_is_none(browser: Browser, fake: FakeServer) -> None:
+    pixels = np.full((56, 40), 250, np.uint8)
+    pixels[10:40, 10:20] = 5
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    with opened(browser, fake, "digits@champion") as page:
+        chooser = page.locator("#picture-file")
+        chooser.set_input_files({"name": "no.png", "mimeType": "image/png", "buffer": b"no picture"})
+        expect(page.get_by_role("alert")).to_contain_text("cannot be opened")
+        expect(page.get_by_role("alert")).to_contain_text("PNG or JPEG")
+        chooser.set_input_files({"name": "seven.png", "mimeType": "image/png", "buffer": file.getvalue()})
+        page.get_by_role("button", name="Ask").click()
+        expect(page.locator(".said")).to_be_visible()
+        page.get_by_role("button", name="Invert").click()
+        page.get_by_role("button", name="Ask").click()
+        expect(page.locator(".why canvas")).to_have_count(2)
+    plain, inverted = [picture(body["inputs"][0]).astype(int) for body in fake.bodies("/predict")]
+    assert plain.shape == (28, 28)
+    assert plain[12, 10] < 40 < 200 < plain[2, 2]
+    assert np.abs(255 - plain - inverted).max() <= 2
+
+
+def test_a_translation_is_corrected(browser: Browser, fake: FakeServer) -> None:
+    with opened(browser, fake, "ui@champion") as page:
+        ask(page, "Save all")
+        expect(page.locator(".verse")).to_have_text("译：Save all")
+        page.get_by_role("button", name="Wrong").click()
+        page.get_by_role("button", name="Send the correction").click()
+        expect(page.get_by_text("change it first")).to_be_visible()
+        page.get_by_label("What would have been right").fill("全部保存")
+        check(page)
+        page.get_by_role("button", name="Send the correction").click()
+        expect(page.get_by_text("your version was written down")).to_be_visible()
+    assert [body.get("text") for body in fake.bodies("/feedback")] == [None, "全部保存"]
+
+
+def test_a_text_is_continued_as_it_is_written_and_stopped(browser: Browser, fake: FakeServer) -> None:
+    fake.pieces, fake.pause = ["疑是", "地上霜，", *["举头"] * 200], 0.15
+    with opened(browser, fake, "poems@champion") as page:
+        page.get_by_label("Temperature").fill("1.2")
+        page.get_by_label("Tokens at most").fill("40")
+        ask(page, "床前明月光，")
+        expect(page.locator(".verse")).to_contain_text("床前明月光，疑是")
+        assert "地上霜，举头举头举头举头举头举头" not in page.locator(".verse").inner_text()  # not only at its end
+        expect(page.locator(".verse b")).to_contain_text("地上霜，举头")
+        page.get_by_role("button", name="Stop").click()
+        expect(page.get_by_text("Stopped by you.")).to_be_visible()
+        assert fake.left.wait(10)
+        check(page)
+        page.get_by_role("button", name="Good", exact=True).click()
+        expect(page.get_by_text("Thank you")).to_be_visible()
+        fake.pieces, fake.pause = ["一", "二"], 0
+        page.get_by_role("button", name="Go on").click()
+        expect(page.get_by_text("2 tokens; as many as were asked for.")).to_be_visible()
+        fake.broken = True
+        page.get_by_role("button", name="Go on").click()
+        expect(page.get_by_role("alert")).to_contain_text("broke off")
+        expect(page.locator(".verse")).to_have_text("床前明月光，一二")
+    (first, *_) = fake.bodies("/v1/completions")
+    assert (first["temperature"], first["max_tokens"], first["stream"]) == (1.2, 40, True)
+
+
+def test_errors_are_said_in_words_and_nothing_typed_is_lost(browser: Browser, fake: FakeServer) -> None:
+    fake.failing = {
+        "/predict": [
+            (503, "overloaded", "ask again in a moment"),
+            (400, "limit_exceeded", "a text may have 9 characters"),
+        ],
+        "/explain": [(503, "worker_lost", "the model's process ended: ask again")],
+        "/feedback": [(503, "not_recorded", "the disk is full")],
+    }
+    with opened(browser, fake, fails="Failed to load resource") as page:
+        ask(page, TEXT)
+        alert = page.get_by_role("alert")
+        expect(alert).to_contain_text("More is asked than can be answered.")
+        expect(alert).to_contain_text("ask again in a moment")
+        check(page)
+        page.get_by_role("button", name="Try again").click()
+        expect(alert).to_contain_text("more than is allowed here")
+        assert page.get_by_role("textbox").input_value() == TEXT
+        page.context.set_offline(True)
+        page.get_by_role("button", name="Try again").click()
+        expect(alert).to_contain_text("The server does not answer.")
+        page.context.set_offline(False)
+        page.get_by_role("button", name="Try again").click()
+        expect(page.locator(".said")).to_be_visible()
+        expect(page.locator(".why")).to_contain_text("process ended")
+        page.locator(".why").get_by_role("button", name="Try again").click()
+        expect(page.locator(".shaded")).to_be_visible()
+        page.get_by_role("button", name="Right").click()
+        expect(alert).to_contain_text("could not be written down")
+        alert.get_by_role("button", name="Try again").click()
+        expect(page.get_by_text("Thank you")).to_be_visible()
+        page.reload()
+        assert page.get_by_role("textbox").input_value() == TEXT
+        page.get_by_role("button", name="中文").click()
+        fake.failing["/predict"] = [(500, "", "")]
+        page.locator("button.main").first.click()
+        expect(alert).to_contain_text("服务拒绝了此请求")
+    assert len(fake.bodies("/feedback")) == 1
+
+
+def test_a_key_is_asked_for_and_kept_in_the_tab_only(browser: Browser, fake: FakeServer) -> None:
+    fake.key = "right"
+    with opened(browser, fake, fails="401") as page:
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("This server needs a key")
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("alert")).to_contain_text("Without a key")
+        page.get_by_role("button", name="Try again").click()
+        for key in ("wrong", "right"):
+            dialog.get_by_label("Key").fill(key)
+            page.keyboard.press("Enter")
+            if key == "wrong":
+                expect(dialog.get_by_role("alert")).to_contain_text("not known")
+        ask(page, TEXT)
+        expect(page.locator(".said")).to_be_visible()
+        assert page.evaluate("Object.values(sessionStorage).includes('right')")
+        assert "right" not in page.evaluate("JSON.stringify(localStorage) + document.cookie + location.href")
+        page.reload()
+        expect(page.get_by_role("textbox")).to_be_visible()
+
+
+def questions(n: int = 4) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": f"q{k}",
+            "request": f"r{k}",
+            "index": 0,
+            "input": f"text {k} {HOSTILE if k == 0 else ''}",
+            "answer": {"label": "positive", "probability": 0.52},
+            "why": {"by": "margin", "value": 0.04},
+        }
+        for k in range(n)
+    ]
+
+
+def test_questions_are_labelled_by_keys_skipped_and_taken_back(browser: Browser, fake: FakeServer) -> None:
+    fake.questions = questions()
+    with opened(browser, fake, fails="Failed to load resource") as page:
+        page.get_by_role("link", name="Label").click()
+        page.get_by_label("Who labels").fill("mei")
+        page.get_by_label("Who labels").blur()
+        desk = page.locator(".desk")
+        expect(desk).to_contain_text("<b>not bold</b>")
+        check(page)
+        page.keyboard.press("1")
+        expect(desk).to_contain_text("text 1")
+        assert fake.bodies("/feedback") == []
+        page.keyboard.press("u")
+        expect(desk).to_contain_text("text 0")
+        expect(page.get_by_text("negative was taken back")).to_be_visible()
+        page.keyboard.press("2")
+        expect(desk).to_contain_text("text 1")
+        page.keyboard.press("s")
+        expect(desk).to_contain_text("text 2")
+        page.keyboard.press("9")  # there is no ninth class
+        fake.failing["/feedback"] = [(503, "not_recorded", "the disk is full")]
+        desk.get_by_role("button", name="negative").click()  # now the one before is sent, and fails
+        expect(page.get_by_role("alert")).to_contain_text("could not be written down")
+        page.get_by_role("alert").get_by_role("button", name="Try again").click()
+        expect(page.get_by_text("3 of 4 done")).to_be_visible()
+        page.keyboard.press("1")
+        expect(desk).to_contain_text("last question")  # the last one is sent by itself
+        expect(page.locator("#view-label > [role=status]")).to_contain_text("written down")
+        expect(desk).to_contain_text("ask=20")
+        check(page)
+        page.get_by_role("button", name="Look again").click()
+        expect(desk).to_contain_text("text 1")  # what was skipped is still open
+    sent = {body["request"]: body for body in fake.bodies("/feedback")}
+    assert {request: body["label"] for request, body in sent.items()} == {
+        "r0": "positive",
+        "r2": "negative",
+        "r3": "negative",
+    }
+    assert all(body["source"] == {"kind": "labeller", "id": "mei"} for body in sent.values())
+    assert len(fake.bodies("/feedback")) == 3
+
+
+def test_an_answer_not_yet_sent_outlives_a_reload(browser: Browser, fake: FakeServer) -> None:
+    fake.questions = questions(2)
+    with opened(browser, fake) as page:
+        page.get_by_role("link", name="Label").click()
+        expect(page.locator(".desk")).to_contain_text("text 0")
+        page.keyboard.press("1")
+        expect(page.locator(".desk")).to_contain_text("text 1")
+        page.reload()
+        expect(page.locator(".desk")).to_contain_text("text 1")
+    assert [(body["request"], body["label"]) for body in fake.bodies("/feedback")][:1] == [("r0", "negative")]
+    assert len({body["id"] for body in fake.bodies("/feedback")}) == 1
+
+
+def test_the_board_shows_refreshes_and_pauses(browser: Browser, fake: FakeServer) -> None:
+    fake.board = board()
+    fake.board["history"][0]["reason"] = HOSTILE
+    fake.board["alerts"][0]["message"] = HOSTILE
+    fake.board["labels"][HOSTILE] = 3
+    with opened(browser, fake) as page:
+        page.clock.install()
+        page.get_by_role("link", name="Board").click()
+        tiles = page.locator(".tile")
+        expect(tiles).to_have_count(4)
+        n = sum(bucket["n"] for bucket in fake.board["traffic"])
+        expect(tiles.first).to_contain_text(f"{n:,}")
+        expect(tiles.nth(2)).to_contain_text("[81.7%, 86.6%]")
+        pictures = {svg.get_attribute("aria-labelledby") for svg in page.locator(".board svg").all()}
+        assert len(pictures) == 5
+        for ids in pictures:
+            title, told = [page.locator(f"#{each}").text_content() for each in str(ids).split()]
+            assert title
+            assert re.search(r"\d", told or "")
+        expect(page.locator(".board")).to_contain_text("between −0.4 and +6.6 with 95% confidence at all times")
+        band = page.locator("svg .band").bounding_box()
+        whisker = page.locator("svg:has(.band) .whisker").first.bounding_box()
+        assert band is not None
+        assert whisker is not None
+        assert whisker["width"] / band["width"] == pytest.approx(0.070 / 0.040, rel=0.03)
+        assert page.locator(".badge.no").filter(has_text="alarm").count() == 3
+        expect(page.locator(".history li").first).to_contain_text("superior by 2.3 points")
+        assert page.evaluate("window.bad") is None
+        assert page.locator(".board img, .board script").count() == 0
+        check(page)
+        page.get_by_text("As a table").first.click()
+        fake.board["errors"] = 77
+        page.clock.run_for(5100)
+        expect(tiles.first).to_contain_text("77 failed")
+        expect(page.locator(".board details").first).to_have_attribute("open", "")
+        page.get_by_role("button", name="Pause").click()
+        assert_still(page, fake)
+        page.get_by_role("button", name="Go on").click()
+        expect(page.get_by_text("refreshed every")).to_be_visible()
+        page.evaluate("Object.defineProperty(document, 'hidden', { get: () => true, configurable: true })")
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        assert_still(page, fake)
+        page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+        fake.board["errors"] = 78
+        page.clock.run_for(5100)
+        expect(tiles.first).to_contain_text("78 failed")
+
+
+def assert_still(page: Page, fake: FakeServer) -> None:
+    page.wait_for_timeout(200)
+    before = len(fake.bodies("/board"))
+    page.clock.run_for(20_000)
+    page.wait_for_timeout(200)
+    assert len(fake.bodies("/board")) == before
+
+
+def test_an_empty_board_says_what_will_be_there_and_an_error_leaves_what_was_known(
+    browser: Browser, fake: FakeServer
+) -> None:
+    with opened(browser, fake, fails="Failed to load resource") as page:
+        page.clock.install()
+        page.get_by_role("link", name="Board").click()
+        for command in ("danlu monitor reviews", "danlu promote reviews trial=live", "/predict"):
+            expect(page.locator(".board .cmd", has_text=command).first).to_be_visible()
+        assert page.locator(".board svg").count() == 0
+        check(page)
+        fake.failing["/board"] = [(503, "overloaded", "ask again")]
+        page.clock.run_for(5100)
+        expect(page.get_by_role("alert")).to_contain_text("More is asked")
+        expect(page.locator(".tile")).to_have_count(4)
+        page.clock.run_for(5100)
+        expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_hostile_text_is_text_everywhere(browser: Browser, fake: FakeServer) -> None:
+    with opened(browser, fake) as page:
+        for model in ("reviews@champion", "ui@champion", "poems@champion"):
+            page.select_option("#model", model)
+            fake.pieces = [HOSTILE]
+            ask(page, HOSTILE)
+            expect(page.locator(".answer")).to_contain_text("<script>window.bad=1</script>")
+            expect(page.locator(".judge")).to_be_visible()
+            page.get_by_role("button", name="中文").click()
+            page.get_by_role("button", name="English").click()
+        page.wait_for_timeout(200)
+        assert page.evaluate("window.bad") is None
+        assert (
+            page.locator("main img, main script, main b:has-text('not bold')").count()
+            == page.locator(".verse b").count()
+        )
+
+
+def test_the_whole_of_it_by_keys_alone(browser: Browser, fake: FakeServer) -> None:
+    fake.questions = questions(1)
+    with opened(browser, fake) as page:
+
+        def to(role: str, name: str) -> None:
+            """Tab until it has the focus, which has to be seen all the way."""
+            for _ in range(40):
+                page.keyboard.press("Tab")
+                seen = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+                assert seen == "solid", page.evaluate("document.activeElement.outerHTML")
+                if page.get_by_role(role, name=name).evaluate("(e) => e === document.activeElement"):  # type: ignore[arg-type]
+                    return
+            raise AssertionError(f"no way to {name} by Tab")
+
+        to("link", "Skip to the content")
+        page.keyboard.press("Enter")
+        to("textbox", "Text")
+        page.keyboard.type("good")
+        page.keyboard.press("Control+Enter")
+        expect(page.locator(".shaded")).to_be_visible()
+        to("button", "Wrong")
+        page.keyboard.press("Enter")
+        to("button", "negative")
+        page.keyboard.press("Space")
+        expect(page.get_by_text("written down as negative")).to_be_visible()
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press("Home")
+        for _ in range(40):
+            page.keyboard.press("Shift+Tab")
+            if page.get_by_role("link", name="Board").evaluate("(e) => e === document.activeElement"):
+                break
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_have_text("How is it doing?")
+        expect(page.get_by_role("heading", level=1)).to_be_focused()
+        to("button", "Pause")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Go on")).to_be_focused()
+
+
+@pytest.mark.parametrize("look", ["dark", "light"])
+@pytest.mark.parametrize("locale", ["zh-CN", "en-US"])
+def test_every_view_in_both_languages_and_colours_on_a_phone(
+    browser: Browser, fake: FakeServer, locale: str, look: Any
+) -> None:
+    fake.board, fake.questions = board(), questions()
+    zh = locale == "zh-CN"
+    with opened(browser, fake, locale=locale, color_scheme=look, viewport=PHONE, has_touch=True) as page:
+        assert page.evaluate("document.documentElement.lang") == ("zh-CN" if zh else "en")
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(23, 20, 17)"
+        assert dark == (look == "dark")
+        ask(page, TEXT)
+        expect(page.locator(".shaded")).to_be_visible()
+        page.get_by_role("button", name="错误" if zh else "Wrong").click()
+        expect(page.locator(".thanks")).to_be_visible()
+        check(page)
+        page.select_option("#model", "digits@champion")
+        page.get_by_role("img", name="画板" if zh else "Drawing pad").tap()
+        page.locator("button.main").first.click()
+        expect(page.locator(".why canvas")).to_have_count(2)
+        check(page)
+        page.select_option("#model", "poems@champion")
+        ask(page, "春")
+        expect(page.locator(".judge")).to_be_visible()
+        check(page)
+        page.select_option("#model", "reviews@champion")
+        for view, there in (("#label", ".asked"), ("#board", ".history")):
+            page.click(f"a[href='{view}']")
+            expect(page.locator(there)).to_be_visible()
+            check(page)
+
+
+def test_language_and_colours_are_switched_and_remembered(browser: Browser, fake: FakeServer) -> None:
+    with opened(browser, fake, color_scheme="light") as page:
+        ask(page, TEXT)
+        expect(page.locator(".shaded")).to_be_visible()
+        page.get_by_role("button", name="中文").click()
+        page.get_by_role("button", name="深色").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("这段文本属于哪一类？")
+        expect(page.locator(".said")).to_have_text("positive 93.1%")  # what was there is there
+        assert page.get_by_role("textbox").input_value() == TEXT
+        check(page)
+        page.reload()
+        expect(page.get_by_role("heading", level=1)).to_have_text("这段文本属于哪一类？")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(23, 20, 17)"
+        assert page.title() == "试用 · reviews@champion · danlu"
+        expect(page.get_by_role("button", name="中文")).to_have_attribute("aria-pressed", "true")
+
+
+def test_what_is_checked_of_every_state_can_be_found_wanting(browser: Browser, fake: FakeServer) -> None:
+    wrongs = {
+        "name": "document.querySelector('#model').labels[0].remove()",
+        "contrast": "document.querySelector('.lede').className = 'faint'",
+        "language": "document.querySelector('.lede').removeAttribute('data-zh')",
+        "sideways": "document.querySelector('.lede').className = 'far'",
+    }
+    with opened(browser, fake, fails="policy|Applying inline style", viewport=PHONE) as page:
+        check(page)
+        page.evaluate("""() => { const sheet = new CSSStyleSheet();
+            sheet.replaceSync('.faint { color: #999 } .far { width: 900px; max-width: none }');
+            document.adoptedStyleSheets = [sheet]; }""")
+        for what, wrong in wrongs.items():
+            page.select_option("#model", "reviews@champion")
+            page.evaluate(wrong)
+            assert [found.split(":")[0] for found in page.evaluate(RULES.read_text(encoding="utf-8"))] == [what]
+            page.reload()
+            page.evaluate("""() => { const sheet = new CSSStyleSheet();
+                sheet.replaceSync('.faint { color: #999 } .far { width: 900px; max-width: none }');
+                document.adoptedStyleSheets = [sheet]; }""")
+            expect(page.locator(".lede")).to_be_visible()
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.evaluate("document.body.setAttribute('style', 'color: red')")
+        page.wait_for_timeout(100)
+        assert any("policy" in each for each in said)
+
+
+def test_nothing_stands_inline_and_nothing_is_of_another_place() -> None:
+    for file in ASSETS.iterdir():
+        text = file.read_text(encoding="utf-8")
+        assert text.count("\n") <= 400, file.name
+        addresses = set(re.findall(r"https?://[^\"'\s]+", text)) - {"http://www.w3.org/2000/svg"}
+        assert addresses == set(), file.name
+        if file.suffix == ".html":
+            assert not re.search(r"<script(?![^>]*\ssrc=)|<style|\s(style|on\w+)=", text)
+        if file.suffix == ".js":
+            assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text)
+    assert json.loads(json.dumps(page_server.MODELS)) == page_server.MODELS
