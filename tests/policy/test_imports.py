@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "explain": {"core", "data", "model"},
     "compress": {"core", "data", "model", "train", "evaluate"},
     "audit": {"core", "model"},
-    "serve": {"core", "data", "model"},
+    "serve": {"core", "data", "explain", "model"},
     "monitor": {"core", "data", "evaluate"},
     "improve": {"core", "data", "evaluate", "monitor"},
     "report": {"core"},
@@ -32,14 +32,22 @@ MAY_IMPORT = {
 }
 EVERYTHING = {
     "auditing",
+    "board",
     "cli",
     "doctor",
+    "improving",
+    "labelling",
+    "monitoring",
     "pipeline",
+    "promoting",
     "recipe",
     "recording",
+    "reference",
+    "retraining",
     "start",
     "tuning",
     "verifying",
+    "watching",
     "__main__",
 }
 """The composition root: it may import all, and none of the packages above may import it."""
@@ -70,10 +78,12 @@ MAY_REACH_OUT = {
     "danlu.data.ray_cluster",
     "danlu.data.ray_engine",
     "danlu.data.registries",
+    "danlu.monitor.webhook",
     "danlu.serve.server",
 }
 """An endpoint is asked where the user wrote its address in place of a folder (``danlu audit``), and nobody else.
-The revision asks git, on this machine, which commit danlu is. Ray's processes talk to each other; to other machines
+A webhook is told of alerts where the user wrote its address (``danlu monitor``). The revision asks git, on this
+machine, which commit danlu is. Ray's processes talk to each other; to other machines
 only where RAY_ADDRESS says so (tests/e2e/test_ray.py). The server listens at the address that the user gave, and
 connects to nobody (tests/e2e/test_serve.py)."""
 

@@ -163,6 +163,25 @@ def serve(
 
 
 @verb
+def monitor(
+    call: Call,
+    model: Model,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="[window=N] [level=P] [minimum.SIGNAL=X] [after=TIME] [webhook=URL] [follow=true] "
+            "[reset=true why=TEXT]",
+            metavar="[key=value ...]",
+        ),
+    ] = None,
+) -> Answer:
+    """Compare what is asked with the test split; alarms at a stated rate. An alarm is a finding: it exits with 0."""
+    from danlu.cli import monitoring
+
+    return monitoring.monitored(call, model, overrides or [])
+
+
+@verb
 def export(
     call: Call,
     model: Model,
@@ -216,6 +235,62 @@ def verify(
     from danlu.verifying import verify as check
 
     return records.verified(check(call.workspace, model, overrides or [], call.progress))
+
+
+@verb
+def feedback(
+    call: Call,
+    name: Annotated[str, typer.Argument(help="A model's name, without an alias.", metavar="NAME")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="[import=FILE | export=FILE format=jsonl|csv|label-studio | ask=N by=margin|entropy|core-set]",
+            metavar="[key=value ...]",
+        ),
+    ] = None,
+) -> Answer:
+    """Sum up what people said of a model's answers; take it in, write it out, or choose what is worth a label."""
+    from danlu.cli import improving
+
+    return improving.fed_back(call, name, overrides or [])
+
+
+@verb
+def improve(
+    call: Call,
+    name: Annotated[str, typer.Argument(help="A model's name, without an alias.", metavar="NAME")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="[gold=FILE] [quota=0.2] [min=20] [margin=0.05] [recipe=FILE], and values over the recipe's.",
+            metavar="[key=value ...]",
+        ),
+    ] = None,
+) -> Answer:
+    """Train the champion anew with the feedback that passes the guards, and propose it if it has not become worse."""
+    from danlu.cli.improving import improved
+    from danlu.improving import improve as run
+
+    return improved(run(call.workspace, name, overrides or [], call.progress))
+
+
+@verb
+def promote(
+    call: Call,
+    name: Annotated[str, typer.Argument(help="A model's name, without an alias.", metavar="NAME")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="[allow=equivalent] [to=DIGEST] | trial=live|shadow margin=D budget=N [share=Q] [level=P] | "
+            "stop=true | back=true [to=DIGEST]; each [by=WHO] [why=TEXT]",
+            metavar="[key=value ...]",
+        ),
+    ] = None,
+) -> Answer:
+    """Make the challenger champion if the gate passes; try it on traffic first; or go back."""
+    from danlu.cli import promoting
+
+    return promoting.promoted(call, name, overrides or [])
 
 
 @verb

@@ -244,7 +244,7 @@ class Watch:
             )
 
 
-def reference_windows(n_records: int, window: int, rng: np.random.Generator) -> tuple[Ints, list[Ints]]:
+def reference_windows(n_records: int, window: int, rng: np.random.Generator | None) -> tuple[Ints, list[Ints]]:
     """Deal reference records: a base that windows are compared with, and windows that show what is usual.
 
     A third is the base, the rest is cut into windows of the size of live ones. A record is in one of them only, so that
@@ -253,12 +253,12 @@ def reference_windows(n_records: int, window: int, rng: np.random.Generator) -> 
     Args:
         n_records: How many there are.
         window: Records in a window.
-        rng: Deals.
+        rng: Deals; None: the records lie in an order of chance already, and are dealt in it.
 
     Raises:
         DataError: There are not enough for 20 windows.
     """
-    order: NDArray[np.int64] = rng.permutation(n_records)
+    order: NDArray[np.int64] = np.arange(n_records) if rng is None else rng.permutation(n_records)
     n_windows = (n_records - n_records // 3) // window if window > 0 else 0
     if n_windows < MIN_REFERENCE_WINDOWS:
         raise DataError(
