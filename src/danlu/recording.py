@@ -318,7 +318,7 @@ def _source(dataset: Artifact, full: str, short: str, counts: Mapping[str, int])
     archives = SAMPLES[wanted.removeprefix("sample:")].archives if of_sample else ()
     archive = next((each for each in archives if each.filename == full), None)
     path = Path(full)
-    drawn = "few_shot" in dataset.config
+    drawn = not dataset.config.keys().isdisjoint(("few_shot", "feedback"))
     is_file = not drawn and path.is_absolute() and path.is_file()
     unchanged = is_file and time.gmtime(path.stat().st_mtime) <= time.strptime(
         dataset.manifest["created"], "%Y-%m-%dT%H:%M:%SZ"

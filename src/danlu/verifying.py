@@ -213,6 +213,9 @@ def _sources(workspace: Workspace, dataset: Artifact, name: str) -> Item:
     wanted, parents = dataset.config["source"], dataset.manifest["parents"]
     if "few_shot" in dataset.config:
         return Item(name, "claimed", f"drawn from another dataset, {parents['dataset'][:12]}")
+    if "feedback" in dataset.config:
+        told = f"another dataset, {parents['dataset'][:12]}, and feedback, {parents['feedback'][:12]}"
+        return Item(name, "claimed", told)
     if isinstance(wanted, str) and wanted.startswith("sample:"):
         sample = find_sample(wanted)
         fetched = is_fetched(sample, workspace.samples / sample.name)

@@ -104,6 +104,10 @@ class Records:
         self._reasons[rows] = reason
         self._details[rows] = details
 
+    def reasons_of(self, rows: _Rows) -> list[tuple[str, str | None]]:
+        """The reason and the detail of each of these records; an empty reason for those still kept."""
+        return list(zip(self._reasons[rows].tolist(), self._details[rows].tolist(), strict=True))
+
     def sources(self, rows: _Rows) -> list[str]:
         """Where these records come from."""
         return [str(source) for source in self.table.column("source").take(pa.array(rows)).to_pylist()]

@@ -20,6 +20,7 @@ __all__ = [
 SPLITS = {"train": t("train", "训练"), "valid": t("validation", "验证"), "test": t("test", "测试")}
 
 STEPS = {
+    "feedback": t("feedback", "反馈"),
     "clean": t("cleaning", "清洗"),
     "label_conflicts": t("label conflicts", "标签冲突"),
     "other_translations": t("other translations", "其他译法"),
@@ -59,6 +60,22 @@ REASONS = {
     "undecodable": t("not decodable as text", "无法解码为文本"),
     "bad_value": t("a value that is no text", "取值不是文本"),
     "missing_value": t("a value is missing", "缺少取值"),
+    "unknown_request": t("about a request that is not at hand", "所指的请求不在记录中"),
+    "no_input": t("what was asked was not kept", "未保存当时的输入"),
+    "no_answer": t("gives no answer that the model could learn", "没有给出可供学习的答案"),
+    "wrong_without_answer": t("says that the answer was wrong, not which is right", "只说答错，未给出正确答案"),
+    "only_rated": t("a rating alone", "只有评分"),
+    "half_surrogate": t("half a character", "残缺字符"),
+    "unknown_label": t("none of the model’s classes", "不属于模型的类别"),
+    "conflict": t("people disagree, and no side has more", "意见不一，且没有多数"),
+    "outvoted": t("labellers, or more sources, say otherwise", "标注员或更多来源另有意见"),
+    "repeated": t("says what another record says", "与另一条反馈相同"),
+    "held_out": t("kept for the gold set", "留作金标集"),
+    "learnt": t("the training data say it already", "训练数据中已有"),
+    "contradicts_training": t("the training data say otherwise", "与训练数据矛盾"),
+    "corrected": t("a labeller gave another label", "标注员改了标签"),
+    "challenger_only": t("from the challenger’s arm alone", "仅来自挑战者一侧"),
+    "quota": t("more than one user may make up", "超出单个用户的配额"),
 }
 
 PII = {

@@ -219,6 +219,8 @@ def _carry_out(
             work.kind, work.name, key=work.key, config=config, parents=work.parents, commitments=commitments
         ) as draft:
             write(draft.folder, prepared, {**facts, "n_parameters": n_parameters})
+            if "start" in work.parents and ordered.material.start is not None:
+                draft.measured["start"] = str(ordered.material.start)  # where to look for it: its digest is a parent
             recorded = [folder / name for name in (TRACE, TABLE) if (folder / name).exists()]
             for path in (run.metrics, run.timing, run.chain.path, *recorded):
                 shutil.copyfile(path, draft.folder / path.name)
