@@ -64,7 +64,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Ran:
-    """What a whole run made."""
+    """What a whole run made; ``alias`` is what the recipe's model is called now: ``champion`` or ``challenger``."""
 
     recipe: Recipe
     dataset: Artifact
@@ -73,6 +73,7 @@ class Ran:
     comparison: Artifact
     gate: Gate
     report: Artifact
+    alias: str
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,9 @@ class Job:
 
         Raises:
             DanluError: A stage failed; what the stages before it made is kept, and the same command goes on from there.
+            RefusedError: All is made and kept, and there has been another champion since the run began.
         """
+        champion = self.workspace.ledger.current(self.recipe.name, "champion")
         recipe, dataset = self.recipe, self.dataset
         require_split(dataset, "test")
         events = EventLog(self.workspace.events, "run")
@@ -171,7 +174,6 @@ class Job:
             self.workspace, recipe.name, evaluations, first, recipe.evaluate, self.progress, {"few_shot": few}
         )
         gate = _decide(comparison.json("comparison.json"), candidate, recipe.evaluate)
-        self._promote(models[candidate], gate)
         report = write_report(
             self.workspace,
             recipe=recipe.plain(),
@@ -182,8 +184,9 @@ class Job:
             plan=vars(plan),
             progress=self.progress,
         )
+        alias = self._promote(models[candidate], gate, comparison, champion)
         events.write("run ended", name=recipe.name, report=report.digest, gate=gate.passed)
-        return Ran(recipe, dataset, models, evaluations, comparison, gate, report)
+        return Ran(recipe, dataset, models, evaluations, comparison, gate, report, alias)
 
     def few_shot(self, labels: Sequence[str]) -> list[dict[str, Any]]:
         """How good models are with a few examples of each class, on the whole test split.
@@ -228,17 +231,39 @@ class Job:
         self._call(name, "latest", model, "trained")
         return model
 
-    def _promote(self, model: Artifact, gate: Gate) -> None:
-        """Record in the ledger what the gate decided."""
-        reason = f"{gate.metric} {gate.difference:+.4f} against {gate.baseline}, p = {gate.p:.2g}"
-        self._call(self.recipe.name, "challenger", model, reason)
-        if gate.passed:
-            self._call(self.recipe.name, "champion", model, reason)
+    def _promote(self, model: Artifact, gate: Gate, comparison: Artifact, before: str | None) -> str:
+        """Record in the ledger what the gate decided; ``before`` was champion when the run began.
 
-    def _call(self, name: str, alias: str, model: Artifact, reason: str) -> None:
+        Returns:
+            What the model is called now: ``champion`` or ``challenger``.
+
+        Raises:
+            RefusedError: Another is champion now.
+        """
+        name, ledger, evidence = self.recipe.name, self.workspace.ledger, (comparison.digest,)
+        reason = f"{gate.metric} {gate.difference:+.4f} against {gate.baseline}, p = {gate.p:.2g}"
+        self._call(name, "challenger", model, reason, evidence)
+        if ledger.current(name, "champion") == model.digest:
+            return "champion"
+        if not gate.passed:
+            return "challenger"
+        if any((entry.alias, entry.digest) == ("champion", model.digest) for entry in ledger.history(name)):
+            again = f"danlu promote {name} back=true to={model.digest[:12]} why=..."
+            self.progress.note(
+                f"{model.path.name} was champion before, and is not made so again; if it is to be: {again}"
+            )
+            return "challenger"
+        if running := self.workspace.experiments.running(name):
+            then = f"when it has ended: danlu promote {name}"
+            self.progress.note(f"a trial of {name} runs ({running.id}), so the champion stays; {then}")
+            return "challenger"
+        ledger.set_alias(name, "champion", model, reason=reason, expect=before, evidence=evidence)
+        return "champion"
+
+    def _call(self, name: str, alias: str, model: Artifact, reason: str, evidence: Sequence[str] = ()) -> None:
         """Let an alias of this recipe's name mean a model, which another recipe of the same content may have made."""
         if not self.workspace.ledger.means(name, alias, model.digest):
-            self.workspace.ledger.set_alias(name, alias, model, reason=reason)
+            self.workspace.ledger.set_alias(name, alias, model, reason=reason, evidence=evidence)
 
 
 def attend() -> None:

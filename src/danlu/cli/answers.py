@@ -82,13 +82,12 @@ def ran(result: Ran) -> Answer:
         f"{candidate} is {shown} {gate.baseline}: {metric} {times * gate.difference:+.2f}{unit} "
         f"({times * gate.low:+.2f} to {times * gate.high:+.2f}), p = {gate.p:.2g}"
     )
-    alias = "champion" if gate.passed else "challenger"
     refusal = "" if gate.passed else "\nThe gate refused: only a model that beats the baseline becomes champion."
     after = (
         f"\n{sentence}{refusal}\n\nreport      {result.report.path / 'report.html'}\n"
         f"model card  {result.report.path / 'card.md'}\n\n"
-        f"try next    danlu predict {name}@{alias} {_example(result.dataset)}\n"
-        f"            danlu compare {name}-{gate.baseline}@latest {name}@{alias}\n            danlu log"
+        f"try next    danlu predict {name}@{result.alias} {_example(result.dataset)}\n"
+        f"            danlu compare {name}-{gate.baseline}@latest {name}@{result.alias}\n            danlu log"
     )
     facts = {
         "name": name,
@@ -286,8 +285,9 @@ def audited(found: Artifact) -> Answer:
 
 
 def logged(workspace: Workspace) -> Answer:
-    """Every model with its aliases, the runs that have made none yet, and the ledger's entries."""
+    """Every model with its aliases, the runs that have made none yet, and all that was ever decided."""
     from danlu.cli.curves import running
+    from danlu.cli.promoting import history
 
     entries = workspace.ledger.entries()
     now = {(entry.name, entry.alias): entry.digest for entry in entries}
@@ -299,13 +299,16 @@ def logged(workspace: Workspace) -> Answer:
         made = str(model.manifest["created"])
         models.add_row(model.name, family, _score(facts), ", ".join(aliases), made, _short(model.path))
         listed.append({"name": model.name, "family": family, "aliases": aliases, "path": str(model.path), **facts})
-    decisions = _table("when", "name", "means", "because")
-    for entry in entries:
-        decisions.add_row(entry.time, f"{entry.name}@{entry.alias}", entry.digest[:12], entry.reason)
     runs, begun = running(workspace)
-    facts = {"models": listed, "runs": runs, "ledger": [vars(entry) for entry in entries]}
+    trials = workspace.experiments.all()
+    facts = {
+        "models": listed,
+        "runs": runs,
+        "ledger": [vars(entry) for entry in entries],
+        "experiments": [vars(each) for each in trials],
+    }
     shown: list[RenderableType] = [begun, ""] if runs else []
-    return Answer(facts, Group(models, "", *shown, decisions))
+    return Answer(facts, Group(models, "", *shown, history(entries, trials)))
 
 
 def configured(loaded: Loaded) -> Answer:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.text import Text
 
-from danlu.cli.tables import make_table
+from danlu.cli.tables import make_table, plain
 from danlu.cli.verb import Answer
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def verified(found: Verification) -> Answer:
     """What came of checking a record, item by item."""
     table = make_table("item", "", "found")
     for item in found.items:
-        table.add_row(_plain(item.name), Text(item.mark, _STYLES[item.mark]), _plain(item.found))
+        table.add_row(plain(item.name), Text(item.mark, _STYLES[item.mark]), plain(item.found))
     counts: Counter[str] = Counter(item.mark for item in found.items)
     told = ", ".join(f"{counts[mark]} {mark}" for mark in _STYLES if counts[mark])
     facts = {
@@ -40,8 +40,3 @@ def verified(found: Verification) -> Answer:
     }
     text = Text(f"\n{told}\n{_SENTENCES[found.exit_code]}")
     return Answer(facts, Group(table, text), found.exit_code)
-
-
-def _plain(said: str) -> Text:
-    """What a statement says, which may come from anybody: nothing in it may move the cursor of a terminal."""
-    return Text("".join(letter if letter.isprintable() else "\ufffd" for letter in said))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from rich.table import Table
+from rich.text import Text
 
-__all__ = ["make_table"]
+__all__ = ["make_table", "plain"]
 
 
 def make_table(*columns: str) -> Table:
@@ -13,3 +14,8 @@ def make_table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def plain(said: str) -> Text:
+    """What somebody wrote, who may be anybody: nothing in it is markup, or may move the cursor of a terminal."""
+    return Text("".join(letter if letter.isprintable() else "\ufffd" for letter in said))
