@@ -76,6 +76,14 @@ class PixelLogisticRegression:
         probabilities: NDArray[np.float32] = softmax(logits_nK, axis=1).astype(np.float32)
         return probabilities
 
+    def coefficients(self) -> NDArray[np.float32]:
+        """What each number of a picture, from 0 to 1, counts for the logit of each class; ``[N, C * Y * X]``.
+
+        The logits of two classes are 0 and what decides between them.
+        """
+        own_KP = self._coefficients_KP
+        return np.concatenate([np.zeros_like(own_KP), own_KP]) if len(own_KP) == 1 else own_KP
+
     def save(self, folder: Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a folder."""
         write_json(folder / "config.json", self.config.plain())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -112,6 +113,22 @@ class TfidfLogisticRegression:
             logits_BK = np.concatenate([np.zeros_like(logits_BK), logits_BK], axis=1)
         probabilities_BN: NDArray[np.float32] = softmax(logits_BK, axis=1).astype(np.float32)
         return probabilities_BN
+
+    def read(self, text: str) -> str:
+        """A text as n-grams are cut from it: in lower case, a run of white space one space."""
+        return re.sub(r"\s\s+", " ", text.lower())
+
+    def contributions(self, text: str) -> dict[str, NDArray[np.float32]]:
+        """What each n-gram of a text adds to the logit of each class, (N,); with the intercepts that is all of it.
+
+        The logits of two classes are 0 and what decides between them.
+        """
+        assert self._vectorizer is not None, "fit or load first"
+        row = self._vectorizer.transform([text])
+        added_KV = row.data * self._coefficients_KV[:, row.indices]
+        if len(added_KV) == 1:
+            added_KV = np.concatenate([np.zeros_like(added_KV), added_KV])
+        return dict(zip([self._vocabulary[number] for number in row.indices], added_KV.T, strict=True))
 
     def save(self, folder: Path) -> None:
         """Write ``config.json``, ``vocabulary.json`` and ``model.safetensors`` into a folder."""
