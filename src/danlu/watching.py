@@ -5,7 +5,7 @@ settings are written down when it begins, and another setting is another watch. 
 by beginning the next (``reset=true why=...``). All of it is in the events:
 
     watch     id name digest task reference n_reference window level minimum start why number
-    window    name digest watch series number n first last effects signals ...     (danlu.monitor.stream)
+    window    id name digest watch series number n first last effects signals ...     (danlu.monitor.stream)
     alert     id name digest watch signal effect excess p_adjusted level n window message
     alert sent, alert not sent    id name digest to (why)
 """

@@ -117,6 +117,7 @@ class Stream(ABC):
         assert self._at is not None
         states = self.series.add(effects)
         window = {
+            "id": f"{self._facts['watch']}:{self.kind}",  # the same for all: the latest of them is found by it
             "series": self.kind,
             "number": len(self.windows) + 1,
             "n": self.size,
