@@ -19,16 +19,21 @@ from danlu.core.errors import DanluError, UsageError
 from danlu.data.batches import Tokens, collate
 from danlu.data.clean import standard_texts
 from danlu.data.tokenizer import PAD, encode
+from danlu.explain.attribution import explain
 from danlu.model.base import Generative
 from danlu.model.classifier import NeuralClassifier
 from danlu.model.decode import DecodeConfig, prompt_batch
 from danlu.model.decoding.engine import quick
 from danlu.model.decoding.pieces import Spelling
 from danlu.model.decoding.sampling import uniforms
+from danlu.model.ensemble import Ensemble
+from danlu.model.image_classifier import NeuralImageClassifier
 from danlu.model.language import NeuralLanguageModel
 from danlu.model.layers.pooling import masked_mean
+from danlu.model.pixels import PixelLogisticRegression
 from danlu.model.predictor import Predictor
 from danlu.model.text import TextModel
+from danlu.model.tfidf import TfidfLogisticRegression
 from danlu.model.translator import NeuralTranslator
 from danlu.serve.batcher import Batcher, Continuous, Gathering, InputError, Kind
 from danlu.serve.config import ServeConfig
@@ -39,6 +44,8 @@ __all__ = ["batchers_of", "facts_of"]
 
 _READ_AT_ONCE = 64
 """Texts that are turned into vectors at a time."""
+_EXPLAINED = (Ensemble, NeuralClassifier, NeuralImageClassifier, PixelLogisticRegression, TfidfLogisticRegression)
+"""What :mod:`danlu.explain` finds reasons of."""
 
 
 def facts_of(predictor: Predictor) -> dict[str, Any]:
@@ -65,6 +72,8 @@ def batchers_of(predictor: Predictor, config: ServeConfig) -> dict[str, Batcher]
     standard_texts([""], predictor.clean)  # now rather than at the first request: a package may be missing
     gathering = Gathering(kinds, config.batch_size, config.batch_wait)
     found: dict[str, Batcher] = dict.fromkeys(kinds, gathering)
+    if "explain" in kinds:  # one at a time: each takes as long as many answers, and these are not to wait for more
+        found["explain"] = Gathering({"explain": kinds["explain"]}, 1, 0.0)
     if isinstance(predictor.answerer, NeuralLanguageModel):
         writer = _Writer(predictor, predictor.answerer, config)
         found["write"] = Continuous(writer.slots, writer.order, writer.ends, writer.vocab_size)
@@ -84,6 +93,10 @@ def _kinds(predictor: Predictor) -> dict[str, Kind]:
         found["predict"] = Kind(lambda given: _picture(predictor, given), lambda pictures: _named(predictor, pictures))
     elif predictor.task == "translation":
         found["predict"] = Kind(_text, lambda texts: _translated(predictor, texts))
+    if isinstance(answerer, _EXPLAINED):
+        found["explain"] = Kind(
+            found["predict"].prepare, lambda given: [explain(predictor, one).plain() for one in given]
+        )
     if isinstance(answerer, NeuralClassifier | NeuralLanguageModel):
         found["embed"] = Kind(lambda text: _read(predictor, answerer, text), lambda ids: _vectors(answerer, ids))
     return found

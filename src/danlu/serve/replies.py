@@ -68,7 +68,8 @@ def documented(
     """
     fine: dict[str, Any] = {"model": reply}
     if streams:
-        fine["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+        event = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
+        fine["content"] = {"text/event-stream": {"schema": event}}  # each of them
     return {200: fine, "4XX": {"model": error}, "5XX": {"model": error}}
 
 
