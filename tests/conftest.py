@@ -40,7 +40,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         what
         for report in terminalreporter.stats.get("skipped", [])
         for what in HOW
-        if isinstance(report.longrepr, tuple) and f"needs {what}: " in report.longrepr[2]
+        if isinstance(report.longrepr, tuple) and report.longrepr[2].endswith(f"needs {what}")
     )
     if left_out:
         terminalreporter.section("left out on this machine")

@@ -18,15 +18,11 @@ __all__ = ["EVENTS", "FILES", "Database"]
 
 _PATIENCE = 60
 """Seconds that a process waits for another that writes to the index."""
+_LOCK = 826273
+"""The number of our lock among those of a PostgreSQL database; any will do."""
 _NETWORK_DISKS = {"afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "gpfs", "lustre", "nfs", "nfs4"}
 _NETWORK_DISKS |= {"ocfs2", "smb3", "smbfs"}
 """File systems on which processes of several machines cannot share SQLite's log."""
-_LOCKS = {
-    "sqlite": "BEGIN IMMEDIATE",
-    "postgresql": f"SET LOCAL lock_timeout = '{_PATIENCE}s'; SELECT pg_advisory_xact_lock(826273)",
-}
-"""How a transaction that writes begins: one after another."""
-
 _META = sa.MetaData()
 FILES = sa.Table(
     "danlu_files_1",  # the number is the format's: another format is another table, and the old one is left alone
@@ -82,8 +78,12 @@ class Database:
     def __init__(self, url: str | None, file: Path) -> None:
         self._url = _url(url or os.environ.get("DANLU_INDEX"), file)
         self._engine = _engine(self._url)
-        with self.writing() as connection:
-            _META.create_all(connection)
+        try:
+            with self.writing() as connection:
+                _META.create_all(connection)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def removal(self) -> str:
@@ -115,7 +115,11 @@ class Database:
             DanluError: The database says no.
         """
         with self._told(), self._engine.begin() as connection:
-            connection.exec_driver_sql(_LOCKS[self._engine.dialect.name])
+            if self._url.drivername == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_PATIENCE}s'")
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
             yield connection
 
     @contextlib.contextmanager
@@ -137,7 +141,7 @@ class Database:
 
 
 def _url(given: str | None, file: Path) -> URL:
-    if given is None:
+    if not given:
         found = URL.create("sqlite", database=str(file))
     else:
         try:

@@ -25,7 +25,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from danlu.core.database import EVENTS, FILES, Database
-from danlu.core.errors import CorruptError
+from danlu.core.errors import CorruptError, DanluError
 from danlu.core.files import explained
 from danlu.core.workspace import Workspace
 
@@ -99,10 +99,7 @@ class Index:
         known = {row.name: row for row in read}
         n = 0
         for path in sorted(self._folder.glob("*.jsonl")):
-            row = known.pop(path.name, None)
-            if row is None or self._has_more(path, row):
-                while taken := self._take(path):
-                    n += taken
+            n += self._take_new(path, known.pop(path.name, None))
         if known:
             raise self._changed(self._folder / min(known), "is gone")
         return n
@@ -147,9 +144,10 @@ class Index:
 
     def find(self, event: str, id: str) -> dict[str, Any] | None:  # noqa: A002 - events call it so
         """The latest event of a sort with an id, whole, or None."""
-        query = sa.select(_E.body).where(_E.event == event, _E.id == _word(id)).order_by(*_LATEST).limit(1)
-        found = next(self._rows(query), None)
-        return None if found is None else json.loads(found.body)
+        query = sa.select(_E.body).where(*_which(event), _E.id == _word(id)).order_by(*_LATEST).limit(1)
+        with self._database.reading() as connection:
+            body = connection.execute(query).scalar()
+        return None if body is None else json.loads(body)
 
     def request(self, id: str) -> dict[str, Any] | None:  # noqa: A002 - events call it so
         """The request of an id, or None."""
@@ -225,6 +223,16 @@ class Index:
             found.append({**bucket_facts, "p50": p50, "p95": p95, "p99": p99})
         return found
 
+    def _take_new(self, path: Path, row: sa.Row[Any] | None) -> int:
+        """Take in what a file has that was not read; the number of events in it."""
+        try:
+            if row is not None and not self._has_more(path, row):
+                return 0
+            return sum(iter(lambda: self._take(path), 0))
+        except OSError as error:
+            what = f"an event file cannot be read: {error.strerror}"
+            raise DanluError(what, where=str(path), advice="look whose it is, and whether its disk is well") from error
+
     def _take(self, path: Path) -> int:
         """Take in the next part of a file; the number of events in it."""
         key = {"workspace": self._workspace, "name": path.name}
@@ -272,8 +280,11 @@ class Index:
         )
 
     def _rows(self, query: sa.Select[Any]) -> Iterator[sa.Row[Any]]:
-        with self._database.reading() as connection:
-            yield from connection.execution_options(yield_per=1_000).execute(query)
+        with (
+            self._database.reading() as connection,
+            connection.execution_options(yield_per=1_000).execute(query) as rows,
+        ):
+            yield from rows
 
 
 def _which(
@@ -284,7 +295,7 @@ def _which(
     before: float | None = None,
 ) -> list[sa.ColumnElement[bool]]:
     """Conditions for those events."""
-    found = [_E.event == event]
+    found = [_E.event == _word(event)]
     if name is not None:
         found.append(_E.name == _word(name))
     if digest is not None:

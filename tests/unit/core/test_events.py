@@ -81,7 +81,7 @@ for child in range(200):
         log = EventLog(Path(sys.argv[1]), "serve")
         at = 0
         while True:
-            log.write("request", who=child, at=at, text="丹" * draw.randrange(40_000))
+            log.write("request", who=child, at=at, text="丹" * draw.randrange(10_000))
             os.write(says, at.to_bytes(4, "big"))
             at += 1
     os.close(says)
