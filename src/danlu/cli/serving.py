@@ -26,6 +26,7 @@ def served(call: Call, targets: list[str], overrides: list[str]) -> Answer:
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         what = f"serving needs packages that are not installed: {', '.join(missing)}"
         raise UsageError(what, advice="pip install 'danlu[serve]'")
+    from danlu.board import board
     from danlu.serve.server import named_models, serve
 
     config = _config(overrides)
@@ -36,7 +37,7 @@ def served(call: Call, targets: list[str], overrides: list[str]) -> Answer:
         shown.append(address)
         print(f"danlu serves {', '.join(models)} at {address}", flush=True)
 
-    serve(call.workspace, models, config, heard)
+    serve(call.workspace, models, config, heard, lambda name, digest: board(call.workspace, name, digest))
     began_with = {name: each.model.digest for name, each in models.items()}
     return Answer({"address": shown[0] if shown else None, "models": began_with}, "the server has ended")
 
