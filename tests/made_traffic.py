@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import copy
+import io
 import json
 import random
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from danlu.core.artifact import Artifact
 from danlu.core.progress import Silent
@@ -17,7 +24,7 @@ from danlu.model.predictor import Predictor
 from made_serving import made_predictor
 from small import made_up, translated, write_csv, write_pictures
 
-__all__ = ["SINCE", "Traffic", "fresh_texts", "traditional", "with_typos"]
+__all__ = ["SINCE", "Traffic", "fresh_texts", "other_texts", "pictures", "traditional", "with_typos"]
 
 SINCE = 1_790_000_000.0
 """When the first request came."""
@@ -31,16 +38,23 @@ class Traffic:
     Args:
         folder: Where the workspace is made.
         task: Of the model.
-        n: Records of its data; eight in ten are its test split.
+        n: Records of its data; eight in ten are its test split, 30 of which make a window.
     """
 
-    def __init__(self, folder: Path, task: Task = "text-classification", n: int = 1500) -> None:
+    def __init__(self, folder: Path, task: Task = "text-classification", n: int = 1150) -> None:
         self.folder = folder
         self.workspace = Workspace(folder / "workspace")
         self.predictor: Predictor = made_predictor(task)
         self.model = self._model(task, n)
         self.now = SINCE
         self.n = 0
+
+    def copied(self, folder: Path) -> Traffic:
+        """The same model in a workspace of its own, and nothing asked yet."""
+        found = copy.copy(self)
+        found.folder, found.workspace = folder, Workspace(folder / "workspace")
+        shutil.copytree(self.workspace.root, found.workspace.root)
+        return found
 
     def _model(self, task: Task, n: int) -> Artifact:
         columns = {"text": "text", "label": "label"}
@@ -60,13 +74,13 @@ class Traffic:
         self.workspace.ledger.set_alias("tiny", "champion", draft.artifact, reason="the only one")
         return draft.artifact
 
-    def ask(self, inputs: Sequence[str], *, seconds: float = 0.01, seed: int = 0, **changes: Any) -> None:
+    def ask(self, inputs: Sequence[str], /, *, seconds: float = 0.01, seed: int = 0, **changes: Any) -> None:
         """So many requests of one input each, a second apart, answered as the model does."""
         draw = random.Random(seed)
         answers: list[dict[str, Any]] = [{} for _ in inputs]
-        if self.predictor.task == "text-classification":
-            rows = self.predictor.predict_proba(inputs)
-            names = self.predictor.classes
+        if names := self.predictor.classes:
+            pictured = self.predictor.task == "image-classification"
+            rows = self._seen(inputs) if pictured else self.predictor.predict_proba(inputs)
             answers = [{"label": names[int(row.argmax())], "probability": round(float(row.max()), 6)} for row in rows]
         self.write(
             [
@@ -82,6 +96,10 @@ class Traffic:
             ]
         )
 
+    def _seen(self, inputs: Sequence[str]) -> np.ndarray:
+        images = [np.asarray(Image.open(io.BytesIO(base64.b64decode(each)))) for each in inputs]
+        return self.predictor.image_proba(np.stack(images)[:, None])
+
     def write(self, events: Sequence[dict[str, Any]]) -> None:
         """Requests as they are, with their ids, times and model."""
         path = self.workspace.events / "serve-made-up.jsonl"
@@ -94,11 +112,30 @@ class Traffic:
                 file.write(json.dumps({**head, "digest": self.model.digest, **event}, ensure_ascii=False) + "\n")
 
 
+def pictures(n: int, seed: int, shade: int = 0) -> list[str]:
+    """Pictures of the kind that the model was tested on, or darker ones, as a request holds them."""
+    draw = np.random.default_rng(seed)
+    found = []
+    for side in draw.integers(0, 2, n).tolist():
+        image = draw.integers(0, 100, (14, 14), dtype=np.uint8)
+        image[:, 7 * side : 7 * side + 7] += 120
+        file = io.BytesIO()
+        Image.fromarray((image // (1 + shade)).astype(np.uint8)).save(file, "PNG")
+        found.append(base64.b64encode(file.getvalue()).decode())
+    return found
+
+
 def fresh_texts(n: int, seed: int, n_chars: tuple[int, int] = (8, 28)) -> list[str]:
     """Texts of the kind that the model was tested on, which it has never seen."""
     found = [text for text, _ in made_up(n, 1000 + seed, n_chars)]
     random.Random(seed).shuffle(found)
     return found
+
+
+def other_texts(n: int, seed: int) -> list[str]:
+    """Texts of another domain: longer, and in other characters."""
+    draw = random.Random(seed)
+    return ["".join(draw.choices("股市涨跌基金银行利率央宣布今年增长亿元", k=draw.randint(30, 60))) for _ in range(n)]
 
 
 def traditional(texts: Sequence[str]) -> list[str]:

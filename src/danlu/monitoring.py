@@ -154,7 +154,7 @@ def _facts(watch: Monitor, index: Index) -> dict[str, Any]:
         else next((each["auc"] for each in content.windows[:-2:-1] if "auc" in each), None),
         "span": _span([*service.windows, *([] if content is None else content.windows)]),
         "unlike": [] if content is None else _most_unlike(watch, content, index),
-        "alerts": watch.alerts,
+        "alerts": [{key: each[key] for key in each if key not in ("time", "event")} for each in watch.alerts],
     }
 
 
