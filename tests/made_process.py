@@ -73,3 +73,12 @@ def _answer(pipe: Any, message: dict[str, Any], ways: dict[str, Any]) -> None:
 
 def _send(pipe: Any, message: Any) -> None:
     pipe.send_bytes(json.dumps(message).encode())
+
+
+if __name__ == "__main__":  # ``danlu``, but for what runs in the processes of its models
+    import danlu.serve.worker
+    import made_process
+    from danlu.cli import main
+
+    danlu.serve.worker.work = made_process.work
+    main()

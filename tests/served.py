@@ -104,10 +104,17 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(workspace: Path, *words: str, folder: Path) -> Iterator[Served]:
-    """``danlu serve`` on a free port, with no way to another machine; it has to end well."""
+def serving(workspace: Path, *words: str, folder: Path, program: str = "danlu") -> Iterator[Served]:
+    """``danlu serve`` on a free port, with no way to another machine; it has to end well.
+
+    Args:
+        workspace: Where the models are.
+        words: Which, and values of the server.
+        folder: For what it says.
+        program: The module that is run.
+    """
     environment = {**no_network_env(folder), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "danlu", "serve", *words, "port=0", "threads=1", "-w", str(workspace)]
+    command = [sys.executable, "-m", program, "serve", *words, "port=0", "threads=1", "-w", str(workspace)]
     with (folder / "stderr.txt").open("w") as said:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=said, text=True)
     try:
