@@ -11,7 +11,9 @@ from danlu.core.artifact import Artifact
 from danlu.core.events import EventLog
 from danlu.core.progress import Silent
 from danlu.core.workspace import Workspace
+from danlu.model.base import Task
 from danlu.recording import record
+from danlu.train.baseline import train_baseline
 from danlu.train.prepare import Sources
 from danlu.train.stage import train_model
 from small import FAMILY, SCORE, made_up, make_dataset, spec_of
@@ -25,12 +27,19 @@ def fresh(n: int, seed: int = 7) -> list[tuple[str, str]]:
 
 
 def champion(
-    folder: Path, task: str = "text-classification", rows: list[tuple[str, str]] | None = None, **sections: Any
+    folder: Path,
+    task: Task = "text-classification",
+    rows: list[tuple[str, str]] | None = None,
+    simple: str | None = None,
+    **sections: Any,
 ) -> tuple[Workspace, Artifact]:
-    """A workspace in which ``tiny@champion`` means a tiny model trained on made-up records."""
+    """A workspace in which ``tiny@champion`` means a tiny model, or a simple one, trained on made-up records."""
     workspace, dataset = make_dataset(folder, rows, task)
-    spec = spec_of(folder, FAMILY[task], task=task, **sections)
-    model = train_model(workspace, "tiny", dataset, spec, Sources(), SCORE, Silent())
+    if simple is not None:
+        model = train_baseline(workspace, "tiny", dataset, simple, SCORE, Silent())
+    else:
+        spec = spec_of(folder, FAMILY[task], task=task, **sections)
+        model = train_model(workspace, "tiny", dataset, spec, Sources(), SCORE, Silent())
     workspace.ledger.set_alias("tiny", "champion", record(workspace, model, Silent()), reason="a test")
     return workspace, model
 

@@ -27,7 +27,7 @@ from pydantic import ValidationError
 
 from danlu.core.errors import DataError, UsageError, nearest
 from danlu.core.files import write_atomic
-from danlu.improve.feedback import VALUES, Feedback, answer_to, input_of
+from danlu.improve.feedback import VALUES, Feedback, answer_to, input_of, writable
 
 __all__ = ["FORMATS", "Format", "label_config", "read_feedback", "tasks_of", "write_feedback", "write_tasks"]
 
@@ -91,7 +91,9 @@ def write_feedback(path: Path, records: Iterable[Mapping[str, Any]], kind: Liter
     Raises:
         DanluError: The file cannot be written.
     """
-    rows = [Feedback(**{key: row[key] for key in Feedback.model_fields if key in row}).plain() for row in records]
+    rows = [
+        Feedback(**_whole({key: row[key] for key in Feedback.model_fields if key in row})).plain() for row in records
+    ]
     if kind == "jsonl":
         write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
         return 0
@@ -117,9 +119,9 @@ def tasks_of(records: Iterable[Mapping[str, Any]], task: str) -> list[dict[str, 
     """
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for record in records:
-        content = input_of(record)
-        if content is None:
+        if (content := input_of(record)) is None:
             continue
+        record, content = _whole(record), writable(content)
         about = {key: record.get(key) for key in ("name", "request", "index", "digest")}
         key = (about["request"], about["index"]) if about["request"] else (content,)
         data = {"image": _IMAGE + content} if task == "image-classification" else {"text": content}
@@ -278,6 +280,13 @@ def _explained(error: ValueError | RecursionError, where: str) -> DataError:
         return DataError(f"unknown key {key!r}", where=where, advice=nearest(key, Feedback.model_fields))
     said = first["msg"].removeprefix("Value error, ")
     return DataError(f"{key}: {said}" if key else said, where=where, advice="mend the record; nothing was taken in")
+
+
+def _whole(value: Any) -> Any:
+    """What a caller of the service may have sent, as it can be written."""
+    if isinstance(value, dict):
+        return {key: _whole(each) for key, each in value.items()}
+    return writable(value) if isinstance(value, str) else value
 
 
 def _cell(value: Any) -> str:

@@ -84,6 +84,9 @@ class Feedback(Config):
         if len(said) != 1:
             found = f"it has {' and '.join(said)}" if said else "it has none"
             raise ValueError(f"a record says exactly one of {', '.join(VALUES)}; {found}")
+        texts = (getattr(self, name) for name in type(self).model_fields)
+        if any(isinstance(text, str) and writable(text) != joined(text) for text in (*texts, self.source.id)):
+            raise ValueError("a text holds half of a surrogate pair, which is no character")
         if self.request is None and self.input is None:
             raise ValueError("a record is about a request or brings its input; it has neither")
         return self

@@ -104,7 +104,7 @@ def _lead(facts: Mapping[str, Any], judged: list[dict[str, Any]]) -> Text:
         unit=metric.unit,
         low=metric.delta(gate["low"]),
         high=metric.delta(gate["high"]),
-        m=metric.delta(-gate["margin"]),
+        m=metric.delta(gate["margin"]).removeprefix("+"),
         shown=t("ruled out", "已被排除") if facts["passed"] else t("not ruled out", "尚不能排除"),
     )
     old = t(
