@@ -207,7 +207,7 @@ def _explain(fake: FakeServer, asked: Any) -> Answer:  # noqa: ARG001
         for at, letter in enumerate(text)
         if not letter.isspace()
     ]
-    return 200, {**known, "spans": spans}
+    return 200, {**known, "text": text, "spans": spans}
 
 
 def _feedback(fake: FakeServer, asked: Any) -> Answer:

@@ -19,7 +19,12 @@ from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 import page_server
+from danlu.core.events import EventLog
+from danlu.core.workspace import Workspace
+from danlu.model.base import Task
+from made_serving import make_served
 from page_server import ASSETS, FakeServer, board, faking
+from served import serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -28,6 +33,12 @@ pytestmark = [
 ]
 TEXT = "The screen is bright, but the battery is gone by noon. 屏幕很亮👍但电池不行"
 HOSTILE = '<img src=x onerror="window.bad=1"><script>window.bad=1</script><b>not bold</b>'
+SERVED: dict[str, Task] = {
+    "reviews": "text-classification",
+    "digits": "image-classification",
+    "ui": "translation",
+    "poems": "language-modelling",
+}
 PHONE = {"width": 360, "height": 740}
 
 RULES = Path(__file__).with_name("page_rules.js")
@@ -36,6 +47,7 @@ RULES = Path(__file__).with_name("page_rules.js")
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=20_000)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] * (os.geteuid() == 0))
         yield started
@@ -103,6 +115,7 @@ def test_a_text_is_classified_explained_judged_and_corrected(browser: Browser, f
         assert [row.split() for row in rows.all_inner_texts()] == [["positive", "93.1%"], ["negative", "6.9%"]]
         wide = [row.locator(".bar").bounding_box()["width"] for row in rows.all()]  # type: ignore[index]
         assert wide[1] / wide[0] == pytest.approx(0.0688 / 0.9312, abs=0.02)
+        expect(page.locator("form [role=status]")).to_have_text("positive, 93.1%")  # read out
         shaded = answer.locator(".shaded")
         expect(shaded).to_have_text(TEXT)  # with what has no weight, and letters beyond the first plane in their places
         assert answer.locator(".token.for").count() > 10 < answer.locator(".token.against").count()
@@ -128,7 +141,7 @@ def test_a_text_is_classified_explained_judged_and_corrected(browser: Browser, f
 def test_a_digit_is_drawn_with_the_mouse(browser: Browser, fake: FakeServer) -> None:
     with opened(browser, fake, "digits@champion") as page:
         page.get_by_role("button", name="Ask").click()
-        expect(page.get_by_text("Draw something first")).to_be_visible()
+        expect(page.locator(".answer")).to_contain_text("Draw something first")
         box = page.get_by_role("img", name="Drawing pad").bounding_box()
         assert box is not None
         for number, (x, y) in enumerate([(0.1, 0.1), (0.4, 0.1), (0.2, 0.5)]):
@@ -218,11 +231,12 @@ def test_a_text_is_continued_as_it_is_written_and_stopped(browser: Browser, fake
         expect(page.get_by_text("Stopped by you.")).to_be_visible()
         assert fake.left.wait(10)
         check(page)
-        page.get_by_role("button", name="Good", exact=True).click()
-        expect(page.get_by_text("Thank you")).to_be_visible()
+        expect(page.locator(".judge")).to_have_count(0)  # what was stopped is no answer on the record
         fake.pieces, fake.pause = ["一", "二"], 0
         page.get_by_role("button", name="Go on").click()
         expect(page.get_by_text("2 tokens; as many as were asked for.")).to_be_visible()
+        page.get_by_role("button", name="Good", exact=True).click()
+        expect(page.get_by_text("Thank you")).to_be_visible()
         fake.broken = True
         page.get_by_role("button", name="Go on").click()
         expect(page.get_by_role("alert")).to_contain_text("broke off")
@@ -237,7 +251,10 @@ def test_errors_are_said_in_words_and_nothing_typed_is_lost(browser: Browser, fa
             (503, "overloaded", "ask again in a moment"),
             (400, "limit_exceeded", "a text may have 9 characters"),
         ],
-        "/explain": [(503, "worker_lost", "the model's process ended: ask again")],
+        "/explain": [
+            (503, "worker_lost", "the model's process ended: ask again"),
+            (400, "wrong_task", "only the answers of neural classifiers are explained"),
+        ],
         "/feedback": [(503, "not_recorded", "the disk is full")],
     }
     with opened(browser, fake, fails="Failed to load resource") as page:
@@ -257,7 +274,8 @@ def test_errors_are_said_in_words_and_nothing_typed_is_lost(browser: Browser, fa
         expect(page.locator(".said")).to_be_visible()
         expect(page.locator(".why")).to_contain_text("process ended")
         page.locator(".why").get_by_role("button", name="Try again").click()
-        expect(page.locator(".shaded")).to_be_visible()
+        expect(page.locator(".why")).to_contain_text("cannot be shown for this kind of model")
+        expect(alert).to_have_count(0)
         page.get_by_role("button", name="Right").click()
         expect(alert).to_contain_text("could not be written down")
         alert.get_by_role("button", name="Try again").click()
@@ -392,9 +410,10 @@ def test_the_board_shows_refreshes_and_pauses(browser: Browser, fake: FakeServer
         assert page.locator(".board img, .board script").count() == 0
         check(page)
         page.get_by_text("As a table").first.click()
-        fake.board["errors"] = 77
+        fake.board |= {"errors": 77, "digest": "e" * 64}
         page.clock.run_for(5100)
         expect(tiles.first).to_contain_text("77 failed")
+        expect(page.locator("#facts")).to_contain_text("eeeeeeeeeeee")  # another model was promoted meanwhile
         expect(page.locator(".board details").first).to_have_attribute("open", "")
         page.get_by_role("button", name="Pause").click()
         assert_still(page, fake)
@@ -567,6 +586,69 @@ def test_what_is_checked_of_every_state_can_be_found_wanting(browser: Browser, f
         page.evaluate("document.body.setAttribute('style', 'color: red')")
         page.wait_for_timeout(100)
         assert any("policy" in each for each in said)
+
+
+@pytest.mark.timeout(600)
+def test_the_real_server_answers_the_page(browser: Browser, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    for name, task in SERVED.items():
+        make_served(workspace, name, task)
+    with serving(workspace.root, *(f"{name}@champion" for name in SERVED), folder=tmp_path) as served:
+        real = FakeServer(address=served.address)
+        with opened(browser, real) as page:
+            ask(page, "好棒 <b>好</b>")
+            expect(page.locator(".said")).to_contain_text("%")
+            expect(page.locator(".shaded .token").first).to_be_visible()
+            page.get_by_role("button", name="Right").click()
+            expect(page.get_by_text("Thank you")).to_be_visible()
+            page.get_by_role("button", name="Wrong").click()
+            page.get_by_role("group", name="The right class").get_by_role("button").click()
+            expect(page.get_by_text("written down as")).to_be_visible()
+            page.select_option("#model", "digits@champion")
+            page.get_by_role("img", name="Drawing pad").click()
+            page.get_by_role("button", name="Ask").click()
+            expect(page.locator(".why canvas")).to_have_count(2)
+            page.get_by_role("button", name="Right").click()
+            expect(page.get_by_text("Thank you")).to_be_visible()
+            page.select_option("#model", "ui@champion")
+            ask(page, "好")
+            page.get_by_role("button", name="Wrong").click()
+            page.get_by_label("What would have been right").fill("fine")
+            page.get_by_role("button", name="Send the correction").click()
+            expect(page.get_by_text("your version was written down")).to_be_visible()
+            page.select_option("#model", "poems@champion")
+            page.get_by_label("Tokens at most").fill("5")
+            ask(page, "好")
+            page.get_by_role("button", name="Good", exact=True).click()
+            expect(page.get_by_text("Thank you")).to_be_visible()
+            said = [event for event in served.events() if event["event"] == "feedback"]
+            put_question(workspace, said[0])
+            page.select_option("#model", "reviews@champion")
+            page.get_by_role("link", name="Label").click()
+            expect(page.locator(".asked")).to_have_text("好棒 <b>好</b>")
+            page.locator(".lede").click()
+            page.keyboard.press("1")
+            expect(page.locator(".desk")).to_contain_text("last question")
+            expect(page.locator("#view-label > [role=status]")).to_contain_text("written down")
+            page.get_by_role("link", name="Board").click()
+            expect(page.locator(".tile").first).to_contain_text("1")
+            expect(page.locator(".history li")).to_have_count(1)
+            check(page)
+        said = [event for event in served.events() if event["event"] == "feedback"]
+    values = [next(event[key] for key in ("correct", "label", "text") if key in event) for event in said]
+    assert values[0:2] + values[3:] == [True, False, True, False, "fine", True, "bad"]
+    assert values[2] in ("bad", "good")
+    assert {event["name"] for event in said} == set(SERVED)
+    assert said[-1]["source"]["kind"] == "labeller"
+    assert len({event["source"]["id"] for event in said[:-1]}) == 1
+
+
+def put_question(workspace: Workspace, said: dict[str, Any]) -> None:
+    """What ``danlu feedback NAME ask=1`` writes."""
+    asked = {key: said[key] for key in ("name", "request", "index", "input")}
+    why = {"by": "margin", "value": 0.02}
+    answer = {"label": "good", "probability": 0.51}
+    EventLog(workspace.events, "feedback").write("question", id="q-1", **asked, answer=answer, why=why)
 
 
 def test_nothing_stands_inline_and_nothing_is_of_another_place() -> None:

@@ -20,13 +20,16 @@ const REFUSALS = {
   body_too_large: [["This is larger than is allowed here.", "内容超出允许的大小。"], ["Take a smaller picture or a shorter text.", "请使用更小的图片或更短的文本。"]],
   model_not_found: [["That model is not served any more.", "该模型已不再提供。"], ["Choose another one above, or load the page again.", "请在上方选择其他模型，或重新加载页面。"]],
   wrong_task: [["The model cannot be asked this.", "该模型不支持此操作。"], ["Choose another model above.", "请在上方选择其他模型。"]],
+  request_not_found: [["The server does not know this answer any more.", "服务已找不到这次回答。"], ["Ask the model again, then judge the new answer.", "请重新提问，再评判新的回答。"]],
+  id_taken: [["Something else was written down under this number.", "此编号下已有不同的记录。"], ["Load the page again, and say it once more.", "请重新加载页面后再提交。"]],
+  workspace_unusable: [["The server cannot read its records.", "服务无法读取记录。"], ["Tell whoever runs it: what is wrong stands below.", "请告知服务的管理者，原因见下方。"]],
+  keys_unreadable: [["The server cannot read its keys, and lets nobody in.", "服务无法读取密钥，暂不接受访问。"], ["Tell whoever runs it.", "请告知服务的管理者。"]],
   no_picture: [["This picture cannot be opened here.", "无法打开这张图片。"], ["Save it as PNG or JPEG, and choose it again.", "请另存为 PNG 或 JPEG 后重新选择。"]],
   no_key: [["Without a key nothing can be asked.", "没有密钥无法提问。"], ["Try again, and give the key.", "请重试并输入密钥。"]],
   broken_stream: [["The answer broke off.", "应答中途中断。"], ["What came so far is still here. Try again.", "已收到的内容仍在。请再试一次。"]],
 };
 const BY_STATUS = {
   404: [["This server has no such route.", "此服务没有该接口。"], ["It may be of another version than this page: load the page again.", "服务与页面的版本可能不同，请重新加载页面。"]],
-  409: [["Something else was written down under this number.", "此编号下已有不同的记录。"], ["Load the page again, and say it once more.", "请重新加载页面后再提交。"]],
   422: [["The server does not understand this.", "服务无法理解此请求。"], ["Look at what is said below.", "请查看下方说明。"]],
   503: [["The server cannot do this now.", "服务暂时无法处理。"], ["Wait a moment, then try again. What you typed is still here.", "请稍候再试。你输入的内容还在。"]],
 };
@@ -43,11 +46,8 @@ export class Refusal extends Error {
 }
 
 /** Who this browser is to the server, where no key says it: experiments answer it by one model all along. */
-function visitor() {
-  const known = kept("visitor") ?? unique();
-  keep("visitor", known);
-  return `page-${known}`;
-}
+const visitor = kept("visitor") ?? `page-${unique()}`;
+keep("visitor", visitor);
 
 let asking = null;
 
@@ -79,7 +79,7 @@ function keyFromPerson(wrong) {
 async function answer(path, { body, signal, keepalive = false }) {
   for (;;) {
     const key = sessionStorage.getItem(KEY);
-    const headers = { "x-danlu-user": visitor() };
+    const headers = { "x-danlu-user": visitor };
     if (key) headers.authorization = `Bearer ${key}`;
     if (body !== undefined) headers["content-type"] = "application/json";
     const method = body === undefined ? "GET" : "POST";

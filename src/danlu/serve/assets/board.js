@@ -7,8 +7,8 @@ import { moment, say } from "/assets/words.js";
 
 const EVERY = 5000;
 
-/** Builds the view, which refreshes itself until it is left, is hidden or somebody pauses it. */
-export function board(view, model) {
+/** Builds the view, which refreshes itself until it is left, is hidden or somebody pauses it. `swapped` hears of a new model. */
+export function board(view, model, swapped) {
   const state = { paused: false, left: false, timer: null, data: null, drawn: new Map() };
   const status = h("p", { class: "note updated" });
   const pause = button(["Pause", "暂停"], () => {
@@ -35,6 +35,7 @@ export function board(view, model) {
       const data = await ask(`/board?model=${encodeURIComponent(model.id)}`);
       if (state.left) return;
       state.data = data;
+      if (data.digest && data.digest !== model.digest) swapped(data.digest);
       wrong.replaceChildren();
       draw();
     } catch (refusal) {

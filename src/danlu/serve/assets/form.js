@@ -1,6 +1,7 @@
 // Forms: what is typed is never lost, and one question is asked at a time.
 
 import { h, trouble } from "/assets/dom.js";
+import { say } from "/assets/words.js";
 
 /** A text field whose content outlives errors, reloads and other models. */
 export function draft(model, properties) {
@@ -32,8 +33,14 @@ export function sendsByKey(area, form) {
   });
 }
 
-/** A form that asks one question at a time; a newer one lets go of the older. */
+/**
+ * A form that asks one question at a time; a newer one lets go of the older.
+ *
+ * `send(signal)` shows the answer and returns in both languages what is read out of it.
+ */
 export function asking(element, answer, send) {
+  const aloud = h("p", { class: "unseen", role: "status" }); // it stays, so that what changes in it is read out
+  element.append(aloud);
   let current = null;
   const submit = async (event) => {
     event?.preventDefault();
@@ -41,7 +48,8 @@ export function asking(element, answer, send) {
     const mine = (current = new AbortController());
     answer.setAttribute("aria-busy", "true");
     try {
-      await send(mine.signal);
+      say(aloud, (await send(mine.signal)) ?? ["", ""]);
+      reveal(answer);
     } catch (refusal) {
       if (refusal.name === "AbortError") return;
       if (!refusal.what) throw refusal;
@@ -54,7 +62,12 @@ export function asking(element, answer, send) {
   return () => current?.abort();
 }
 
+/** On a phone the answer is below the form: it is brought into sight. */
+function reveal(answer) {
+  if (answer.getBoundingClientRect().top > 0.7 * innerHeight) answer.scrollIntoView({ block: "start", behavior: "smooth" });
+}
+
 /** What stands there until an answer does. */
 export function working() {
-  return h("p", { class: "empty", role: "status", say: ["Asking the model …", "正在询问模型……"] });
+  return h("p", { class: "empty", say: ["Asking the model …", "正在询问模型……"] });
 }

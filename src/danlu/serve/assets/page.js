@@ -56,6 +56,12 @@ function tellModel() {
   say(place("facts"), [words(task[0]), words(task[1])]);
 }
 
+/** The name means another model since a moment ago. */
+function swapped(digest) {
+  page.model.digest = digest;
+  tellModel();
+}
+
 /** Shows the view that the address names, for the model that is chosen. */
 function show(again = false) {
   const name = Object.hasOwn(VIEWS, location.hash.slice(1)) ? location.hash.slice(1) : "try";
@@ -69,7 +75,7 @@ function show(again = false) {
   document.querySelector(`#views a[href="#${name}"]`).setAttribute("aria-current", "page");
   const moved = page.shown !== null && page.shown !== name;
   page.shown = name;
-  page.leave = VIEWS[name].make(place(`view-${name}`), page.model);
+  page.leave = VIEWS[name].make(place(`view-${name}`), page.model, swapped);
   title();
   if (moved) place(`title-${name}`)?.focus({ preventScroll: true });
 }

@@ -5,7 +5,7 @@ import { button, field, h, trouble } from "/assets/dom.js";
 import { judge } from "/assets/feedback.js";
 import { asking, draft, sendsByKey, working } from "/assets/form.js";
 import { drawing } from "/assets/picture.js";
-import { percent, say } from "/assets/words.js";
+import { percent, same, say } from "/assets/words.js";
 import { reasons } from "/assets/why.js";
 import { writing } from "/assets/writing.js";
 
@@ -41,7 +41,7 @@ function textForm(model, answer, words, send) {
     const input = area.value;
     answer.replaceChildren(working());
     const found = await ask("/predict", { model: model.id, inputs: [input] }, { signal });
-    send(found, input, signal);
+    return send(found, input, signal);
   });
   return { element, leave };
 }
@@ -50,6 +50,7 @@ function classifyText(model, answer) {
   const words = { field: ["Text", "文本"], hint: ["A text as your users write it", "像用户那样写一段文本"], send: ["Ask", "提问"] };
   return textForm(model, answer, words, (found, input, signal) => {
     answer.replaceChildren(...classified(model, found), reasons(model, { input }, signal), judged(model, found));
+    return aloud(found);
   });
 }
 
@@ -59,16 +60,20 @@ function classifyPicture(model, answer) {
   const leave = asking(element, answer, async (signal) => {
     const picture = await pad.picture();
     if (picture === null) {
-      answer.replaceChildren(h("p", { class: "empty", role: "status", say: ["Draw something first, or choose a picture.", "请先画点什么，或选择一张图片。"] }));
-      return;
+      const words = ["Draw something first, or choose a picture.", "请先画点什么，或选择一张图片。"];
+      answer.replaceChildren(h("p", { class: "empty", say: words }));
+      return words;
     }
     answer.replaceChildren(working());
     const found = await ask("/predict", { model: model.id, inputs: [picture.base64] }, { signal });
     const why = reasons(model, { input: picture.base64, picture: picture.seen }, signal);
     answer.replaceChildren(...classified(model, found), why, judged(model, found));
+    return aloud(found);
   });
   return { element, leave };
 }
+
+const aloud = ({ predictions: [{ label, probability }] }) => same(`${label}, ${percent(probability)}`);
 
 function judged(model, found) {
   return judge({ request: found.id, classes: model.classes ?? [], said: found.predictions[0].label });
@@ -87,7 +92,7 @@ export function classified(model, found) {
   const head = h("thead", { class: "unseen" }, h("tr", {}, h("th", { scope: "col", say: ["class", "类别"] }), h("td", {}), h("th", { scope: "col", say: ["probability", "概率"] })));
   const tableOf = (part) => h("table", { class: "bars" }, head.cloneNode(true), h("tbody", {}, part));
   return [
-    h("p", { class: "said", role: "status" }, h("b", { translate: "no" }, label), " ", h("span", { translate: "no" }, percent(probability))),
+    h("p", { class: "said" }, h("b", { translate: "no" }, label), " ", h("span", { translate: "no" }, percent(probability))),
     tableOf(drawn.slice(0, MOST_CLASSES)),
     drawn.length > MOST_CLASSES && h("details", {}, h("summary", { say: [`${drawn.length - MOST_CLASSES} more classes`, `其余 ${drawn.length - MOST_CLASSES} 类`] }), tableOf(drawn.slice(MOST_CLASSES))),
   ].filter(Boolean);
@@ -97,10 +102,11 @@ function translate(model, answer) {
   const words = { field: ["Text to translate", "待翻译文本"], hint: ["A sentence, or a few", "一句或几句话"], send: ["Translate", "翻译"] };
   return textForm(model, answer, words, (found) => {
     const { translation } = found.predictions[0];
-    const text = h("p", { class: "verse", role: "status", translate: "no" });
+    const text = h("p", { class: "verse", translate: "no" });
     if (translation) text.textContent = translation;
     else say(text, ["(nothing: the model gave an empty translation)", "（空：模型给出了空的译文）"]);
     answer.replaceChildren(h("h2", { class: "small", say: ["Translation", "译文"] }), text,
       judge({ request: found.id, text: translation }));
+    return same(translation);
   });
 }

@@ -2,7 +2,7 @@
 
 import { ask } from "/assets/api.js";
 import { h, table, trouble } from "/assets/dom.js";
-import { percent, sayAttribute, signed } from "/assets/words.js";
+import { percent, same, sayAttribute, signed } from "/assets/words.js";
 
 const MOST_SHADE = 50; // percent of a colour at most, so that text stays readable on it
 const MOST_LISTED = 5;
@@ -24,7 +24,10 @@ export function reasons(model, { input, picture }, signal) {
     } catch (refusal) {
       if (refusal.name === "AbortError") return;
       if (!refusal.what) throw refusal;
-      section.replaceChildren(heading(), trouble(refusal, load));
+      const never = refusal.code === "wrong_task"; // such a model has no reasons that could be found
+      section.replaceChildren(heading(), never
+        ? h("p", { class: "empty", say: ["What decided cannot be shown for this kind of model.", "无法显示此类模型的判断依据。"] })
+        : trouble(refusal, load));
     } finally {
       section.removeAttribute("aria-busy");
     }
@@ -40,27 +43,25 @@ function legend(label, method) {
     method && h("span", { class: "method", say: [`method: ${method}`, `方法：${method}`] }));
 }
 
-function words({ spans, label, method }, input) {
+function words({ text, spans, label, method }, input) {
   const most = Math.max(...spans.map(({ weight }) => Math.abs(weight)), 1e-12);
   const shaded = h("p", { class: "shaded", translate: "no" });
-  const letters = Array.from(input); // places are counted in characters, not in UTF-16 units
-  const fits = spans.every(({ text, start, end }, i) =>
-    letters.slice(start, end).join("") === text && start >= (i ? spans[i - 1].end : 0));
+  const letters = Array.from(text); // places are counted in characters, not in UTF-16 units
   let at = 0;
-  for (const { text, start, end, weight } of spans) {
-    if (fits && start > at) shaded.append(letters.slice(at, start).join(""));
-    const mark = h("span", { class: weight < 0 ? "token against" : "token for", title: [signed(weight, 3), signed(weight, 3)] }, text);
+  for (const { text: part, start, end, weight } of spans) {
+    shaded.append(letters.slice(at, start).join(""));
+    const mark = h("span", { class: weight < 0 ? "token against" : "token for", title: same(signed(weight, 3)) }, part);
     mark.style.setProperty("--share", `${((MOST_SHADE * Math.abs(weight)) / most).toFixed(1)}%`);
     shaded.append(mark);
     at = end;
   }
-  if (fits) shaded.append(letters.slice(at).join(""));
-  const ranked = spans.filter(({ text }) => text.trim()).toSorted((a, b) => b.weight - a.weight);
-  const listed = (part) => part.map(({ text, weight }) => [h("span", { translate: "no" }, text), signed(weight, 3)]);
+  shaded.append(letters.slice(at).join(""));
+  const ranked = spans.filter((span) => span.text.trim()).toSorted((a, b) => b.weight - a.weight);
+  const listed = (part) => part.map((span) => [h("span", { translate: "no" }, span.text), signed(span.weight, 3)]);
   const heads = (en, zh) => [{ words: [en, zh] }, { words: ["weight", "权重"], number: true }];
   const ahead = listed(ranked.filter(({ weight }) => weight > 0).slice(0, MOST_LISTED));
   const behind = listed(ranked.filter(({ weight }) => weight < 0).slice(-MOST_LISTED).reverse());
-  const seen = fits ? null : h("p", { class: "note", say: ["Shown as the model read it, after cleaning.", "显示的是清洗后模型读到的文本。"] });
+  const seen = text === input ? null : h("p", { class: "note", say: ["Shown as the model read it, after cleaning.", "显示的是清洗后模型读到的文本。"] });
   return [shaded, legend(label, method), seen,
     h("details", {}, h("summary", { say: ["As a table", "表格"] }), h("div", { class: "two close" },
       table(heads(`most for ${label}`, `最支持 ${label}`), ahead), table(heads("most against it", "最反对"), behind)))].filter(Boolean);

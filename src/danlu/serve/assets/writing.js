@@ -4,7 +4,7 @@ import { stream } from "/assets/api.js";
 import { button, field, h } from "/assets/dom.js";
 import { judge } from "/assets/feedback.js";
 import { asking, draft, sendsByKey } from "/assets/form.js";
-import { say } from "/assets/words.js";
+import { same, say } from "/assets/words.js";
 
 const USUAL = 64;
 const MOST = 512;
@@ -33,7 +33,7 @@ export function writing(model, answer) {
     stop.disabled = false;
     try {
       const asked = { model: model.id, prompt: area.value, temperature: Number(heat.value), max_tokens: Number(length.value) };
-      await written(asked, answer, AbortSignal.any([signal, halt.signal]), halt.signal);
+      return await written(asked, answer, AbortSignal.any([signal, halt.signal]), halt.signal);
     } finally {
       if (document.activeElement === stop) go.focus(); // a disabled button would let the focus fall
       stop.disabled = true;
@@ -44,7 +44,7 @@ export function writing(model, answer) {
 
 async function written(asked, answer, signal, halted) {
   const more = h("b", {});
-  const status = h("p", { class: "note", role: "status", say: ["Writing …", "正在书写……"] });
+  const status = h("p", { class: "note", say: ["Writing …", "正在书写……"] });
   const verse = h("p", { class: "verse", translate: "no" }, asked.prompt, more);
   answer.replaceChildren(h("h2", { class: "small", say: ["Continued", "续写"] }), verse, status);
   let [request, ended, usage, n] = [null, null, null, 0];
@@ -70,5 +70,7 @@ async function written(asked, answer, signal, halted) {
     const why = ended === "length" ? ["as many as were asked for", "达到长度上限"] : ["the model ended it", "模型自行结束"];
     say(status, [`${tokens} tokens; ${why[0]}.`, `${tokens} 个词元；${why[1]}。`]);
   }
-  if (request && more.textContent) answer.append(judge({ request, text: more.textContent, written: true }));
+  // Only what was answered to its end is on the record, where something can be said of it.
+  if (!halted.aborted) answer.append(judge({ request, text: more.textContent, written: true }));
+  return same(more.textContent);
 }
