@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from danlu.core.index import Index
 from danlu.core.progress import Progress
 from danlu.core.workspace import Workspace
 from danlu.data.images import png_address
-from danlu.monitor.records import Record, records_of
+from danlu.monitor.classifier_test import classifier_shift
+from danlu.monitor.records import Record, is_question, records_of
 from danlu.monitor.series import Series
 from danlu.monitor.stream import ContentStream, Stream
 from danlu.monitor.watch import MIN_REFERENCE_WINDOWS
@@ -213,6 +216,24 @@ def _classes(watch: Monitor) -> list[dict[str, Any]]:
         }
         for name, usual in zip(names, usual_N, strict=True)
     ]
+
+
+def _auc(watch: Monitor, content: ContentStream, index: Index) -> list[float] | None:
+    """How well the last window's embeddings can be told from the reference's, and the interval."""
+    if content.yardstick.near_BD is None or not content.windows:
+        return None
+    last = content.windows[-1]
+    end = (last["last"], last["last_request"], last["last_index"])
+    held: deque[Record] = deque(maxlen=content.size)
+    asked = index.events("request", name=watch.name, digest=watch.model.digest, after=last["first"])
+    for record in chain.from_iterable(records_of(event) for event in asked if is_question(event)):
+        held.append(record)
+        if (record.time, record.request, record.index) == end:
+            break
+    window_BD = content.read(held).vector_BD
+    assert window_BD is not None
+    shift = classifier_shift(content.yardstick.near_BD, window_BD, 0.95, np.random.default_rng(last["number"]))
+    return [shift.effect, shift.low, shift.high]
 
 
 def _span(windows: Sequence[Mapping[str, Any]]) -> list[float] | None:

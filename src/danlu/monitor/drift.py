@@ -16,12 +16,21 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import cdist
 
 from danlu.core.errors import DataError
 from danlu.evaluate.metrics import Floats, Ints
 from danlu.monitor.shift import Distance, Shift, observed_shift, permutation_p
 
-__all__ = ["bandwidth_of", "ks_distance", "ks_shift", "mmd_distance", "one_hot", "psi_distance"]
+__all__ = [
+    "bandwidth_of",
+    "gaussian_kernel",
+    "ks_distance",
+    "ks_shift",
+    "mmd_distance",
+    "one_hot",
+    "psi_distance",
+]
 
 PRIOR = 0.5
 """Added to the count of each kind on either side (Jeffreys): a kind that is new has a finite distance."""
@@ -133,6 +142,15 @@ def mmd_distance(vector_BD: NDArray[np.floating], bandwidth: float) -> Distance:
         return np.maximum(squared_R, 0.0)
 
     return distance
+
+
+def gaussian_kernel(one_BD: NDArray[np.floating], other_KD: NDArray[np.floating], bandwidth: float) -> Floats:
+    """The Gaussian kernel of each record of one side with each of another, (B, K).
+
+    Of its means within and between two sides the squared MMD is made: within one + within the other - 2 between.
+    """
+    kernel_BK: Floats = np.exp(-cdist(one_BD, other_KD, "sqeuclidean") / (2 * bandwidth**2))
+    return kernel_BK
 
 
 def _squared_distances(vector_BD: NDArray[np.floating]) -> Floats:

@@ -20,7 +20,6 @@ from danlu.core.errors import CorruptError
 from danlu.core.events import EventLog
 from danlu.evaluate.metrics import Ints
 from danlu.monitor.accuracy import ConfidenceLevels
-from danlu.monitor.classifier_test import classifier_shift
 from danlu.monitor.columns import Columns
 from danlu.monitor.records import Record, has_failed, is_question, n_without_input, records_of, seconds_of
 from danlu.monitor.series import Series
@@ -179,7 +178,7 @@ class ContentStream(Stream):
         given: As of :class:`Stream`, from ``series`` on.
 
     Attributes:
-        n_without: Inputs so far that were answered and not kept, and so not looked at.
+        yardstick, read: See above.
     """
 
     def __init__(
@@ -191,7 +190,7 @@ class ContentStream(Stream):
         start: Place | None = None,
     ) -> None:
         super().__init__("content", *given)
-        self._yardstick, self._read, self._levels = yardstick, read, levels
+        self.yardstick, self.read, self._levels = yardstick, read, levels
         self._held: list[Record] = []
         self._n_without_before = self._n_without_now = 0
         self._at = start
@@ -220,7 +219,7 @@ class ContentStream(Stream):
             self._n_without_now += n if self._is_new((float(event["time"]), str(event["id"]), -1)) else 0
 
     def _measure(self) -> None:
-        columns = self._read(self._held)
+        columns = self.read(self._held)
         labels = Counter(record.label for record in self._held if record.label is not None)
         confidence_B = columns.numbers.get("confidence")
         more: dict[str, Any] = {"n_without": self._n_without_now, "labels": dict(sorted(labels.items()))}
@@ -229,17 +228,13 @@ class ContentStream(Stream):
         if self._levels is not None and confidence_B is not None:
             found = self._levels.estimate(confidence_B, _CONFIDENCE)
             more["accuracy"] = [found.accuracy, found.interval.low, found.interval.high]
-        if self._yardstick.near_BD is not None and columns.vector_BD is not None:
-            rng = np.random.default_rng(len(self.windows))
-            shift = classifier_shift(self._yardstick.near_BD, columns.vector_BD, _CONFIDENCE, rng)
-            more["auc"] = [shift.effect, shift.low, shift.high]
         more["unlike"] = self._most_unlike(columns)
         first, self._held = self._held[0].time, []
         self._n_without_before, self._n_without_now = self.n_without, 0
-        self._complete(self._yardstick.effects(columns), first, more)
+        self._complete(self.yardstick.effects(columns), first, more)
 
     def _most_unlike(self, columns: Columns) -> list[list[Any]]:
-        unlike_B = self._yardstick.unlike(columns)
+        unlike_B = self.yardstick.unlike(columns)
         if unlike_B is None:
             return []
         rows: Ints = np.argsort(-unlike_B, kind="stable")[:_EXAMPLES].astype(np.int64)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from danlu.evaluate.metrics import Floats
 from danlu.monitor.accuracy import ConfidenceLevels
 from danlu.monitor.columns import Columns
-from danlu.monitor.drift import PRIOR, bandwidth_of, ks_distance, mmd_distance, psi_distance
+from danlu.monitor.drift import PRIOR, bandwidth_of, gaussian_kernel, ks_distance, psi_distance
 from danlu.monitor.shift import Distance, observed_shift
 
 __all__ = ["Yardstick", "levels_of"]
@@ -42,6 +41,7 @@ class Yardstick:
         self._levels = levels_of(base, correct_B)
         self.near_BD = None if base.vector_BD is None else base.vector_BD[:NEAR]
         self._width = 1.0 if self.near_BD is None else bandwidth_of(self.near_BD)
+        self._base_within = 0.0 if self.near_BD is None else float(self._kernel(self.near_BD).mean())
         vectors = [] if self.near_BD is None else ["embedding"]
         rates = [] if self._levels is None else ["accuracy"]
         self.names = (*base.numbers, *base.counts, *vectors, *rates)
@@ -60,8 +60,8 @@ class Yardstick:
             found[name] = self._observed(psi_distance(np.concatenate([column, window.counts[name]])), window)
         if self.near_BD is not None:
             assert window.vector_BD is not None
-            both_BD = np.concatenate([self.near_BD, window.vector_BD])
-            found["embedding"] = observed_shift(mmd_distance(both_BD, self._width), len(self.near_BD), len(window))
+            between, within = self._nearness(window.vector_BD), self._kernel(window.vector_BD)
+            found["embedding"] = self._base_within + float(within.mean()) - 2 * float(between.mean())
         if self._levels is not None:
             found["accuracy"] = self._levels.estimate(window.numbers["confidence"], 0.95).drop.effect
         # The same effect may be summed in another order: what is equal must be a tie, and not ranked by rounding.
@@ -75,8 +75,7 @@ class Yardstick:
         """
         if self.near_BD is not None:
             assert window.vector_BD is not None
-            squared_BK = cdist(window.vector_BD, self.near_BD, "sqeuclidean")
-            near_B: Floats = 1 - np.exp(-squared_BK / (2 * self._width**2)).mean(1)
+            near_B: Floats = 1 - self._nearness(window.vector_BD).mean(1)
             return near_B
         if "characters" in window.counts:
             total_N = self._base.counts["characters"].sum(0) + PRIOR
@@ -84,6 +83,14 @@ class Yardstick:
             nats_B: Floats = count_BN @ -np.log(total_N / total_N.sum()) / np.maximum(1, count_BN.sum(1))
             return nats_B
         return None
+
+    def _nearness(self, vector_BD: NDArray[np.float32]) -> Floats:
+        """The kernel of each of a window's embeddings with each of the base's, (B, K)."""
+        assert self.near_BD is not None
+        return gaussian_kernel(vector_BD, self.near_BD, self._width)
+
+    def _kernel(self, vector_BD: NDArray[np.float32]) -> Floats:
+        return gaussian_kernel(vector_BD, vector_BD, self._width)
 
     def _observed(self, distance: Distance, window: Columns) -> float:
         return observed_shift(distance, self._n, len(window))
