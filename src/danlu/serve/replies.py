@@ -108,6 +108,8 @@ class _Prediction(Reply):
     probability: float | None = None
     probabilities: dict[str, float] | None = None
     translation: str | None = None
+    truncated: bool | None = None
+    """Whether the text was longer than the model sees, so that only its beginning and its end were read."""
 
 
 class PredictReply(Reply):
