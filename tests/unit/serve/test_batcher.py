@@ -332,7 +332,7 @@ def test_nothing_goes_on_after_memory_ran_out_or_a_device_was_lost(error: Except
         gathering.step()
     writing = cast("Continuous", batchers_of(made_predictor("language-modelling"), ServeConfig(streams=2))["write"])
     writing.add(written(0, "好"))
-    writing._slots.advance = lambda _: (_ for _ in ()).throw(error)  # type: ignore[method-assign]
+    writing._slots.advance = lambda _: (_ for _ in ()).throw(error)
     with pytest.raises(type(error)):
         writing.step()
 

@@ -52,9 +52,9 @@ def test_no_request_fails_while_models_change_to_and_fro(workspace: Workspace) -
             askers = [asyncio.create_task(keep_asking(stream=number % 3 == 0)) for number in range(9)]
             for model in (models[1], models[2], models[1], models[0]):
                 promote(workspace, model)
-                await until(lambda model=model: digest(service) == model.digest)  # type: ignore[misc]
+                await until(lambda model=model: digest(service) == model.digest)
                 n_before = len(answers)
-                await until(lambda n=n_before: len(answers) > n + 20)  # type: ignore[misc]
+                await until(lambda n=n_before: len(answers) > n + 20)
             done = True
             await asyncio.gather(*askers)
             assert await asked(service) == "a"
@@ -260,7 +260,7 @@ def test_thirty_changes_leave_nothing_behind(workspace: Workspace) -> None:
             for number in range(1, 34):
                 model = models[number % 3]
                 promote(workspace, model)
-                await until(lambda model=model: digest(service) == model.digest)  # type: ignore[misc]
+                await until(lambda model=model: digest(service) == model.digest)
                 await until(lambda: len(children()) == 1 and len(service.seats[NAME]._held) == 1)
                 assert await asked(service) == f"word {number % 3}"
                 if number == 3:  # threads of the pool are made when they are first needed
