@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from danlu.core import index as index_module
 from danlu.core.errors import DanluError
 from danlu.core.events import EventLog
 from danlu.core.index import Index
@@ -96,3 +97,17 @@ def test_a_database_that_may_only_be_read_is_explained(postgres: str, tmp_path: 
     with pytest.raises(DanluError, match="read-only transaction") as caught:
         Index.open(Workspace(tmp_path), f"{postgres}%20-cdefault_transaction_read_only=on")
     assert "may be written to" in (caught.value.advice or "")
+
+
+def test_of_rows_that_the_server_refuses_none_is_left(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    EventLog(workspace.events, "serve").write_all("request", [{"status": 200}, {"status": 500}])
+    with Index.open(workspace, postgres) as index:
+        with monkeypatch.context() as patch:
+            patch.setattr(index_module, "_whole", lambda value: 2**40 if value == 500 else value)
+            with pytest.raises(DanluError, match="out of range"):
+                index.refresh()
+        assert list(index.events("request")) == []
+        assert index.refresh() == 2

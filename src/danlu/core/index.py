@@ -257,7 +257,7 @@ class Index:
             else:
                 number = row.id
                 connection.execute(sa.update(FILES).where(FILES.c.id == number).values(**facts))
-            connection.execute(sa.insert(EVENTS), [{"file": number, **each} for each in events])
+            self._database.add(connection, [{"file": number, **each} for each in events])
         return len(lines)
 
     def _has_more(self, path: Path, row: sa.Row[Any]) -> bool:
