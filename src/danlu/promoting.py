@@ -211,6 +211,8 @@ def _test(case: _Case) -> PairedTest | Promotion:
     """The test on held-out data that counts, or the refusal."""
     found = next(iter(tests_of(case.workspace, case.champion, case.challenger)), None)
     if found is None:
+        if (reason := _outdated(case)) is not None:
+            return case.refused(reason, f"danlu improve {case.name} tests what it proposes against the champion of now")
         both = f"{case.name}@champion {case.name}@challenger" if case.champion else "BASELINE MODEL"
         advice = f"danlu improve {case.name} tests what it proposes; danlu compare {both} tests what there is"
         return case.refused("no test on held-out data speaks for it", advice)
@@ -218,6 +220,17 @@ def _test(case: _Case) -> PairedTest | Promotion:
     if not found.passed:
         return case.refused(f"it did not pass its test: {found.told}", evidence=(found.artifact.digest,))
     return found
+
+
+def _outdated(case: _Case) -> str | None:
+    """That the challenger was tested against a champion who has been replaced since, if it was."""
+    reigned = [entry for entry in case.history if entry.alias == "champion"]
+    for before in dict.fromkeys(entry.digest for entry in reversed(reigned) if entry.digest != case.champion):
+        if any(test.against_champion for test in tests_of(case.workspace, before, case.challenger)):
+            now = reigned[-1]
+            told = f"{now.digest[:12]} is champion since {now.time}, by {now.by or 'somebody'}: {now.reason}"
+            return f"its test is against {before[:12]}, and {told}"
+    return None
 
 
 def _trial(case: _Case) -> tuple[Experiment | None, Standing | None]:
@@ -274,9 +287,8 @@ def _try(case: _Case) -> Promotion:
         if isinstance(test, Promotion):
             return case.refused(test.reason, f"{test.advice}; trial=shadow answers no user by it".lstrip("; "))
         evidence = (test.artifact.digest,)
-    started = workspace.experiments.start(
-        name, case.champion, case.challenger, plan.plain(), config.by, config.why
-    )  # fmt: skip
+    pair = (case.champion, case.challenger)
+    started = workspace.experiments.start(name, *pair, plan.plain(), config.by, config.why)
     if workspace.ledger.current(name, "champion") != case.champion:
         _void(workspace, name, config)
         raise RefusedError("the champion was replaced while the trial was registered", where=name, advice="danlu log")
@@ -370,9 +382,8 @@ def _check_alike(champion: Artifact, challenger: Artifact) -> None:
 def _config(words: Sequence[str]) -> PromoteConfig:
     texts = {key: text for key, equals, text in (word.partition("=") for word in words) if equals and key in _WORDS}
     others = [word for word in words if word.partition("=")[0] not in texts]
-    config = resolve(
-        PromoteConfig, [read_overrides(others), Layer(texts, dict.fromkeys(texts, "command line"))]
-    ).config  # fmt: skip
+    layers = [read_overrides(others), Layer(texts, dict.fromkeys(texts, "command line"))]
+    config = resolve(PromoteConfig, layers).config
     nothing = PromoteConfig()
     given = {key for key, value in config.plain().items() if value != getattr(nothing, key)}
     does = [key for key in ("trial", "stop", "back") if key in given]
