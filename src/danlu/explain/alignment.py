@@ -20,8 +20,10 @@ Extent = tuple[int, int]
 _Cut = tuple[int, int, int]
 """A place in the text that was typed, and the characters of the other that lie between the parts: none, or a space."""
 
-_SHORT = 48
-"""Characters of a text that is tried at every place; a longer one is halved first."""
+_HALF = 40
+"""A text of up to twice so many characters is tried at every place; a longer one is parted near its middle first."""
+_NEAR = 3
+"""How far from the middle a place is looked for at first; at last it is ``_HALF``."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,14 @@ def joined(extents: Sequence[Extent]) -> list[tuple[Extent, list[int]]]:
 
 def _cuts(text: str, made: str, read: Callable[[Sequence[str]], Sequence[str]]) -> list[_Cut]:
     """All places, in order, at which a text can be cut; its ends are among them."""
-    if len(text) <= _SHORT:
+    if len(text) <= 2 * _HALF:
         return _tried(text, made, read, range(len(text) + 1))
     middle = len(text) // 2
-    near = range(middle - _SHORT // 2, middle + _SHORT // 2)
-    clean = [cut for cut in _tried(text, made, read, near) if cut[1] == cut[2]]
-    if not clean:  # it belongs together
+    for reach in (_NEAR, _HALF):
+        clean = [cut for cut in _tried(text, made, read, range(middle - reach, middle + reach)) if cut[1] == cut[2]]
+        if clean:
+            break
+    else:  # it belongs together
         return [(0, 0, 0), (len(text), len(made), len(made))]
     place, there, _ = min(clean, key=lambda cut: abs(cut[0] - middle))
     left = _cuts(text[:place], made[:there], read)

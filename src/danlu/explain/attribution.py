@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from danlu.core.errors import UsageError, nearest
+from danlu.core.errors import DataError, UsageError, nearest
 from danlu.data.clean import standard_texts
 from danlu.explain.alignment import align
 from danlu.explain.pictures import shares_of_picture
@@ -100,6 +100,11 @@ def explain(predictor: Predictor, given: str | np.ndarray, label: str | None = N
         raise UsageError(f"a model for {predictor.task} explains a {'text' if asks is str else 'picture'}")
     if isinstance(given, str):
         return _of_text(predictor, given, label)
+    if given.shape != predictor.image_size:
+        what = (
+            f"the model takes pictures of {predictor.image_size} numbers, not {given.shape} (channels, height, width)"
+        )
+        raise DataError(what, where="the picture", advice="Predictor.open_images brings a file to the right size")
     number, name, probability = _class(predictor, predictor.image_proba(given[None])[0], label)
     found = shares_of_picture(predictor.answerer, given, number)
     return Attribution(

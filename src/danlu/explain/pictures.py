@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from danlu.core.batch import Output
-from danlu.core.errors import DataError, UsageError
+from danlu.core.errors import UsageError
 from danlu.explain.gradients import integrated_gradients, margin
 from danlu.model.families import Answerer
 from danlu.model.image_classifier import NeuralImageClassifier, image_batch
@@ -44,12 +44,11 @@ def shares_of_picture(answerer: Answerer, image_CYX: np.ndarray, label: int) -> 
 
     Args:
         answerer: The classifier.
-        image_CYX: uint8.
+        image_CYX: uint8, of the size that it takes.
         label: The number of the class.
 
     Raises:
         UsageError: It is of a kind that is not explained here.
-        DataError: The picture is of another size than the model takes.
     """
     if isinstance(answerer, NeuralImageClassifier):
         return _of_network(answerer, image_CYX, label)
@@ -78,11 +77,8 @@ def _of_network(model: NeuralImageClassifier, image_CYX: np.ndarray, label: int)
 def _of_regression(model: PixelLogisticRegression, image_CYX: np.ndarray, label: int) -> PixelShares:
     """Coefficient times distance from the mean colour: exact, for the model is linear."""
     asked_CYX = image_batch(image_CYX[None], np.zeros(1, np.int64)).images[0]
-    step_P = (asked_CYX - _plain(asked_CYX)).double().numpy().ravel()
+    step_P = (asked_CYX.double() - _plain(asked_CYX.double())).numpy().ravel()
     slope_P = margin(model.coefficients().T.astype(np.float64), label)
-    if len(slope_P) != len(step_P):
-        what = f"the model takes pictures of {len(slope_P)} numbers, and this one has {len(step_P)}"
-        raise DataError(what, where="pictures", advice="bring it to the size of the training pictures")
     weights_YX = (slope_P * step_P).reshape(image_CYX.shape).sum(0)
     method = "coefficient times distance from the mean colour"
     return PixelShares(weights_YX=weights_YX, change=float(weights_YX.sum()), gap=0.0, method=method)

@@ -72,3 +72,17 @@ def test_damaged_files_are_called_corrupt(tmp_path):
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(CorruptError):
         TfidfLogisticRegression.load(tmp_path)
+
+
+def test_what_each_ngram_adds_is_the_logit_and_ngrams_are_cut_from_the_text_that_is_read():
+    texts, labels = texts_of(2)
+    model = TfidfLogisticRegression(TfidfConfig(ngram_max=2)).fit(texts, labels)
+    text = "很好 \n\n，ABC很好\t推荐"
+    added = model.contributions(text)
+    read = model.read(text)
+    analyzer = TfidfVectorizer(analyzer="char", ngram_range=(1, 2)).build_analyzer()
+    cut = {read[start : start + size] for size in (1, 2) for start in range(len(read) - size + 1)}
+    assert set(analyzer(text)) == cut
+    assert {"很好", "推荐"} <= set(added) <= cut
+    log_odds = np.diff(np.log(model.predict_proba([text, ""]).astype(np.float64)), axis=1)[:, 0]
+    np.testing.assert_allclose(sum(added.values()), [0, log_odds[0] - log_odds[1]], atol=1e-5)
