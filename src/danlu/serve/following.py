@@ -165,10 +165,10 @@ class Seat:
                 return worker
         try:
             return await self._begun(digest)
-        except (DanluError, OSError) as error:
+        except Exception as error:  # whatever is wrong with the new one, the old one goes on
             self.n_failed += 1
             facts = {"name": self.target.name, "model": self.called, "digest": digest}
-            self._tell("swap failed", **facts, reason=str(error))
+            self._tell("swap failed", **facts, reason=str(error) or repr(error))
             return None
 
     async def _begun(self, digest: str) -> Worker:
@@ -229,9 +229,9 @@ async def _look(workspace: Workspace, seats: list[Seat], tell: Callable[..., Non
     for seat in seats:
         try:
             digest, experiment = await asyncio.to_thread(means, seat)
-        except (DanluError, OSError) as error:
+        except Exception as error:  # whatever is wrong with the files, what is served goes on
             facts: dict[str, Any] = {"name": seat.target.name, "model": seat.called, "digest": None}
-            tell("swap failed", **facts, reason=f"the ledger cannot be read: {error}")
+            tell("swap failed", **facts, reason=f"what it means cannot be read: {str(error) or repr(error)}")
         else:
             await seat.want(digest, experiment)
 
