@@ -285,7 +285,7 @@ def keys_are_needed(server: Served, key: str, asks: str) -> None:
     for path, _ in [*routes, ("/openapi.json", ""), ("/nothing", "")]:
         for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"):
             found = server.ask(path.replace("{name}", "poems@champion"), {} if method == "POST" else None, method)
-            if path.startswith("/health/"):
+            if "/health/" in path:
                 assert found.status in (200, 405, 415)
             else:
                 assert found.status == 401, (path, method)
