@@ -237,6 +237,7 @@ def board(empty: bool = False) -> dict[str, Any]:
         nothing: dict[str, Any] = dict.fromkeys(("estimated_accuracy", "experiment"))
         nothing |= {key: [] for key in ("traffic", "drift", "alerts", "history")} | {"confidence": [0] * 20}
         nothing |= {"labels": {}, "errors": 0, "windows": 0, "latency": {"p50": None, "p95": None, "p99": None}}
+        nothing["bucket"] = 60.0
         nothing["feedback"] = {"n": 0, "right": 0, "wrong": 0, "corrected": 0}
         return {"name": "reviews", "digest": "a" * 64, **nothing}
     start = 60 * (int(time.time()) // 60 - 45)
@@ -262,6 +263,8 @@ def board(empty: bool = False) -> dict[str, Any]:
     keys = ("signal", "effect", "excess", "p_adjusted", "alarm")
     plan = {"margin": 0.02, "budget": 2000, "level": 0.05, "mode": "live", "share": 0.5}
     known = {"n": 1240, "n_challenger": 628, "difference": 0.031, "low": -0.004, "high": 0.066, "decision": "continue"}
+    began = {"id": "e1", "since": "2026-11-24T02:10:00Z", "by": "mei", "why": "the test says 1.4 points better"}
+    began |= {"champion": "a" * 64, "challenger": "c" * 64}
     said = "characters are 0.312 from the reference, 0.271 beyond the usual (p = 0.0004)"
     alert = {
         "signal": "characters",
@@ -279,6 +282,7 @@ def board(empty: bool = False) -> dict[str, Any]:
     return {
         "name": "reviews",
         "digest": "a" * 64,
+        "bucket": 60.0,
         "traffic": buckets,
         "latency": {"p50": 0.0118, "p95": 0.0287, "p99": 0.061},
         "errors": sum(bucket["n_failed"] for bucket in buckets),
@@ -288,7 +292,7 @@ def board(empty: bool = False) -> dict[str, Any]:
         "labels": {"negative": 652, "positive": 732},
         "estimated_accuracy": {"value": 0.842, "low": 0.817, "high": 0.866},
         "alerts": [{"time": time.time() - 700, "name": "reviews", "n": 60, "message": said, **alert}],
-        "experiment": {**plan, **known},
-        "history": [dict(zip(entry, each, strict=True)) for each in history],
+        "experiment": {**plan, **known, **began},
+        "history": [dict(zip(entry, each, strict=True)) for each in reversed(history)],
         "feedback": {"n": 164, "right": 121, "wrong": 43, "corrected": 29},
     }

@@ -381,7 +381,7 @@ def test_an_answer_not_yet_sent_outlives_a_reload(browser: Browser, fake: FakeSe
 
 def test_the_board_shows_refreshes_and_pauses(browser: Browser, fake: FakeServer) -> None:
     fake.board = board()
-    fake.board["history"][0]["reason"] = HOSTILE
+    fake.board["history"][-1]["reason"] = HOSTILE
     fake.board["alerts"][0]["message"] = HOSTILE
     fake.board["labels"][HOSTILE] = 3
     with opened(browser, fake) as page:

@@ -37,13 +37,15 @@ function rows(y, values, width, write) {
 }
 
 const clock = (time) => new Date(1000 * time).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+const day = (time) => new Date(1000 * time).toLocaleDateString("sv-SE", { month: "2-digit", day: "2-digit" });
 
 function times(x, first, last, height, width) {
   const span = last - first;
-  const step = [60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400].find((each) => span / each <= width / 80) ?? 172800;
+  const step = [60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 432000].find((each) => span / each <= width / 80) ?? 864000;
   const found = [];
-  for (let time = Math.ceil(first / step) * step; time <= last; time += step) {
-    found.push(words(x(time), height - 8, clock(time), { class: "tick", "text-anchor": "middle" }));
+  const offset = step > 3600 ? 60 * new Date(1000 * first).getTimezoneOffset() : 0; // days begin at midnight here
+  for (let time = Math.ceil((first - offset) / step) * step + offset; time <= last; time += step) {
+    found.push(words(x(time), height - 8, step < 86400 ? clock(time) : day(time), { class: "tick", "text-anchor": "middle" }));
   }
   return found;
 }
@@ -112,7 +114,7 @@ export function interval(width, { value, low, high, band = null, zero = false, e
     svg("line", { class: "whisker", x1: x(low), x2: x(high), y1: middle, y2: middle }),
     [low, high].map((end) => svg("line", { class: "whisker", x1: x(end), x2: x(end), y1: middle - 6, y2: middle + 6 })),
     svg("circle", { class: "dot", cx: x(value), cy: middle, r: 5.5 }),
-    words(Math.min(width - 40, Math.max(40, x(value))), middle - 13, write(value), { class: "value", "text-anchor": "middle" }),
+    words(Math.min(width - 40, Math.max(40, x(value))), middle - 13, write(value, true), { class: "value", "text-anchor": "middle" }),
     ticks(ends ? least : least - pad, ends ? most : most + pad, Math.max(2, Math.floor(width / 110))).map((tick) =>
       words(Math.min(width - 24, Math.max(24, x(tick))), 76, write(tick), { class: "tick", "text-anchor": "middle" })),
   ].flat().filter(Boolean));

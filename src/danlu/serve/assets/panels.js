@@ -37,10 +37,10 @@ function example({ id, task }) {
   return `curl -H 'content-type: application/json' -d '{"model": "${id}", ${more}}' ${location.origin}${path}`;
 }
 
-/** The length of a bucket: the least distance of two, at least a minute. */
-function bucketSeconds(buckets) {
-  const steps = buckets.slice(1).map(({ start }, i) => start - buckets[i].start).filter((step) => step > 0);
-  return steps.length ? Math.max(60, Math.min(...steps)) : 60;
+/** How far back the board looks, by the length of its buckets. */
+function period(seconds) {
+  if (seconds <= 60) return ["in the last hour", "最近一小时"];
+  return seconds <= 1200 ? ["in the last day", "最近一天"] : ["in the last 30 days", "最近 30 天"];
 }
 
 const heads = (...words) => words.map(([en, zh], i) => ({ words: [en, zh], number: i > 0 }));
@@ -48,12 +48,13 @@ const heads = (...words) => words.map(([en, zh], i) => ({ words: [en, zh], numbe
 export const tiles = {
   wide: true,
   inset: 0,
-  of: ({ traffic: buckets, errors, latency: times, estimated_accuracy: accuracy, feedback }) => ({ buckets, errors, times, accuracy, feedback }),
-  draw({ buckets, errors, times, accuracy, feedback }) {
+  of: ({ traffic: buckets, errors, latency: times, estimated_accuracy: accuracy, feedback, bucket }) => ({ buckets, errors, times, accuracy, feedback, bucket }),
+  draw({ buckets, errors, times, accuracy, feedback, bucket: seconds }) {
+    const [en, zh] = period(seconds);
     const n = buckets.reduce((sum, bucket) => sum + bucket.n, 0);
     const judged = feedback.right + feedback.wrong;
     return h("div", { class: "tiles" },
-      tile(["requests", "请求"], integer(n), [`${integer(errors)} failed`, `失败 ${integer(errors)}`]),
+      tile(["requests", "请求"], integer(n), [`${en}, ${integer(errors)} failed`, `${zh}，失败 ${integer(errors)}`]),
       tile(["median latency", "延迟中位数"], duration(times.p50), [`95% within ${duration(times.p95)}`, `95% 在 ${duration(times.p95)} 以内`]),
       tile(["estimated accuracy", "估计准确率"], accuracy ? percent(accuracy.value) : "–",
         accuracy ? both(`[${percent(accuracy.low)}, ${percent(accuracy.high)}]`) : ["not estimated yet", "尚未估计"]),
@@ -66,11 +67,10 @@ export const tiles = {
 export const PANELS = {
   traffic: {
     title: ["Requests and failures", "请求与失败"],
-    of: (data) => data.traffic,
-    isEmpty: (buckets) => !buckets.length,
+    of: ({ traffic: buckets, bucket }) => ({ buckets, seconds: bucket }),
+    isEmpty: ({ buckets }) => !buckets.length,
     empty: (model) => ({ words: ["Nobody has asked yet. Requests of each minute will be here: ask something at Try, or", "还没有请求。这里将显示每分钟的请求：在“试用”中提问，或者"], command: example(model) }),
-    draw(buckets, width) {
-      const seconds = bucketSeconds(buckets);
+    draw({ buckets, seconds }, width) {
       const [n, failed] = ["n", "n_failed"].map((key) => buckets.reduce((sum, bucket) => sum + bucket[key], 0));
       const told = [`${n} requests, ${failed} of them failed.`, `${n} 个请求，其中 ${failed} 个失败。`];
       return h("div", {}, traffic(width, buckets, seconds, this.title, told),
@@ -81,13 +81,13 @@ export const PANELS = {
   },
   latency: {
     title: ["Time to the answer", "应答时间"],
-    of: ({ traffic: buckets, latency: times }) => ({ buckets, times }),
+    of: ({ traffic: buckets, latency: times, bucket }) => ({ buckets, times, seconds: bucket }),
     isEmpty: ({ buckets }) => !buckets.some(({ p50 }) => p50 !== null && p50 !== undefined),
     empty: () => ({ words: ["Half, 95% and 99% of answers within how many seconds: will be here with the first request.", "有了第一个请求后，这里显示 50%、95%、99% 的应答在多少秒以内。"] }),
-    draw({ buckets, times }, width) {
+    draw({ buckets, times, seconds }, width) {
       const { p50, p95, p99 } = times;
       const told = [`Half of the answers within ${duration(p50)}, 95% within ${duration(p95)}, 99% within ${duration(p99)}.`, `一半应答在 ${duration(p50)} 以内，95% 在 ${duration(p95)} 以内，99% 在 ${duration(p99)} 以内。`];
-      return h("div", {}, latency(width, buckets, bucketSeconds(buckets), duration, this.title, told),
+      return h("div", {}, latency(width, buckets, seconds, duration, this.title, told),
         legend(["p50", both(`p50 ${duration(p50)}`)], ["p95", both(`p95 ${duration(p95)}`)], ["p99", both(`p99 ${duration(p99)}`)]),
         asTable(table(heads(["from", "起"], ["p50", "p50"], ["p95", "p95"], ["p99", "p99"]),
           buckets.map((bucket) => [moment(bucket.start), duration(bucket.p50), duration(bucket.p95), duration(bucket.p99)]))));
@@ -99,7 +99,7 @@ export const PANELS = {
     of: (data) => data.alerts,
     isEmpty: (alerts) => !alerts.length,
     empty: () => ({ words: ["No alert. What drifts beyond chance and beyond what matters is told here, and in the log.", "没有警报。超出偶然且值得关注的漂移会显示在这里，并写入日志。"] }),
-    draw: (alerts) => h("ul", { class: "alerts" }, alerts.toReversed().map((alert) =>
+    draw: (alerts) => h("ul", { class: "alerts" }, alerts.map((alert) =>
       h("li", {}, h("b", { say: SIGNALS[alert.signal] ?? both(alert.signal) }), " ", h("span", { say: told(alert) }), " ",
         h("span", { class: "note", say: moment(alert.time) })))),
   },
@@ -154,7 +154,7 @@ export const PANELS = {
     empty: (model) => ({ words: ["From its confidence it can be estimated how often a classifier is right, before anybody labels:", "在有人标注之前，可由置信度估计分类器的准确率："], command: `danlu monitor ${nameOf(model.id)}` }),
     draw({ value, low, high }, width) {
       const told = [`About ${percent(value)}; with 95% confidence between ${percent(low)} and ${percent(high)}. It cannot see a model that is wrong as sure as ever: only labels tell.`, `约 ${percent(value)}；95% 置信区间为 ${percent(low)} 至 ${percent(high)}。若模型错得同样自信，估计看不出来，只有标注能说明。`];
-      return h("div", {}, interval(width, { value, low, high, ends: [Math.min(0.5, low), 1], write: (x) => percent(x, 0) }, this.title, told), h("p", { class: "note", say: told }));
+      return h("div", {}, interval(width, { value, low, high, ends: [Math.min(0.5, low), 1], write: (x, exact) => percent(x, exact ? 1 : 0) }, this.title, told), h("p", { class: "note", say: told }));
     },
   },
   experiment: {
@@ -170,7 +170,7 @@ export const PANELS = {
     of: (data) => data.history,
     isEmpty: (history) => !history.length,
     empty: (model) => ({ words: ["Promotions and rollbacks will be here: who, when, why, and by which evidence.", "这里将显示上线与回滚：何人、何时、为何、依据什么。"], command: `danlu promote ${nameOf(model.id)}` }),
-    draw: (history) => h("ol", { class: "history" }, history.toReversed().map(({ time, alias, digest, reason, by, evidence }) =>
+    draw: (history) => h("ol", { class: "history" }, history.map(({ time, alias, digest, reason, by, evidence }) =>
       h("li", {}, h("span", { class: "when", say: moment(time) }),
         h("div", {}, h("p", {}, h("b", { say: ALIASES[alias] ?? both(alias) }), " → ", hash(digest), by ? h("span", { class: "note", say: [` by ${by}`, ` 由 ${by}`] }) : null),
           h("p", { translate: "no" }, reason),
@@ -188,7 +188,7 @@ function bins(counts) {
   return counts.map((n, i) => ({ low: i / counts.length, high: (i + 1) / counts.length, n }));
 }
 
-function comparison({ margin, budget, level, mode, n, n_challenger: ofChallenger, difference, low, high, decision }, width) {
+function comparison({ margin, budget, level, mode, n, n_challenger: ofChallenger, difference, low, high, decision, challenger, by, since, why }, width) {
   const points = (share) => (Math.abs(share) < 1e-9 ? "0" : signed(100 * share, 1));
   const known = Number.isFinite(difference) && Number.isFinite(low) && Number.isFinite(high);
   const [en, zh] = DECISIONS[decision] ?? both(decision);
@@ -203,5 +203,7 @@ function comparison({ margin, budget, level, mode, n, n_challenger: ofChallenger
     known ? interval(width, { value: difference, low, high, band: margin, zero: true, write: points }, ["Difference, in points", "差异（百分点）"], told) : null,
     h("p", { class: "note", say: known ? told : ["No outcome is known yet: feedback decides.", "还没有结果：由反馈决定。"] }),
     h("div", { class: "progress" }, bar, h("span", { class: "note", say: [`${integer(n)} of ${integer(budget)} ${unit[0]}, ${integer(ofChallenger)} by the challenger`, `${integer(n)} / ${integer(budget)} ${unit[1]}，其中挑战者 ${integer(ofChallenger)}`] })),
-    h("p", { class: "note", say: MODES[mode] ?? both(mode) }));
+    h("p", { class: "note" }, h("span", { say: ["challenger ", "挑战者 "] }), hash(challenger),
+      h("span", { say: [`; ${MODES[mode][0]}. Begun by ${by}, ${moment(since)[0]}: `, `；${MODES[mode][1]}。由 ${by} 于 ${moment(since)[1]} 开始：`] }),
+      h("span", { translate: "no" }, why)));
 }
