@@ -152,9 +152,7 @@ def _facts(watch: Monitor, index: Index) -> dict[str, Any]:
         "n_failed": sum(each["n_failed"] for each in service.windows),
         "accuracy": _accuracy(watch),
         "classes": _classes(watch),
-        "auc": None
-        if content is None
-        else next((each["auc"] for each in content.windows[:-2:-1] if "auc" in each), None),
+        "auc": None if content is None else _auc(watch, content, index),
         "span": _span([*service.windows, *([] if content is None else content.windows)]),
         "unlike": [] if content is None else _most_unlike(watch, content, index),
         "alerts": [{key: each[key] for key in each if key not in ("time", "event")} for each in watch.alerts],

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from danlu.cli import main
 from danlu.core.artifact import Artifact
 from danlu.core.errors import BusyError, DataError, UsageError
 from danlu.core.events import read_events
@@ -268,6 +269,28 @@ def test_a_writer_is_compared_with_its_own_first_prompts(tmp_path: Path) -> None
     assert alarmed(found) == {"written"}
     assert "latency" in signals(found)
     check_both_languages((found.artifact.path / "monitoring.html").read_text())
+
+
+# The command
+
+
+def test_the_command_tells_it_to_people_and_to_programs(traffic: Traffic, capsys: pytest.CaptureFixture[str]) -> None:
+    traffic.ask([*USUAL, *other_texts(12 * WINDOW, 8)])
+    words = ["monitor", "tiny", "-w", str(traffic.workspace.root)]
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--json"])
+    assert ended.value.code == 0, "an alarm is a finding, and no failure"
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {alert["signal"] for alert in told["alerts"]}
+    assert {each["signal"] for each in told["signals"] if each["alarm"]} == {each["signal"] for each in told["alerts"]}
+    assert told["n_requests"] == 510
+    assert Path(told["page"]).is_file()
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    said = capsys.readouterr().out
+    assert "ALARM tiny: " in said
+    assert "any false alarm ever: 5.00% at most" in said
+    assert "not yet: 3 windows to come" in said
 
 
 # To go on

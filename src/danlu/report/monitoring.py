@@ -45,6 +45,7 @@ _MEASURES = {
     "latency": t("seconds within which 95 of 100 answers come", "每 100 次回答中 95 次所需的秒数"),
     "failures": t("share of requests that the server failed to answer", "服务器未能回答的请求比例"),
 }
+_SERVICE = ("latency", "failures")
 
 
 def _seconds(value: float) -> str:
@@ -140,6 +141,12 @@ def _shown(signal: Mapping[str, Any], series: Mapping[str, Any], facts: Mapping[
             u=write(signal["usual"]),
             p=f"{signal['p_adjusted']:.2g}",
         )
+    if signal["p_adjusted"] is not None and signal["p_adjusted"] <= facts["watch"]["level"] and not signal["alarm_at"]:
+        said = t(
+            "{said} That something changed is shown; but no window since then was far enough from the usual.",
+            "{said}已证实有变化，但此后没有窗口偏离到值得报警的幅度。",
+            said=said,
+        )
     if signal["alarm_at"]:
         said = t(
             "<b>Alarm at window {k}.</b> {said}", "<b>第 {k} 个窗口报警。</b>{said}", k=signal["alarm_at"], said=said
@@ -182,12 +189,19 @@ def _sentence(facts: Mapping[str, Any]) -> Text:
     )
     if facts["alerts"]:
         first = facts["alerts"][0]
+        values = {"name": code(facts["name"]), "what": SIGNALS[first["signal"]], "k": integer(first["window"])}
+        if first["signal"] in _SERVICE:
+            return t(
+                "{name} does not answer as it did at first: {what}, at window {k}. {rate} {looked}",
+                "{name} 的响应已不同于最初：{what}，在第 {k} 个窗口。{rate}{looked}",
+                **values,
+                rate=rate,
+                looked=looked,
+            )
         return t(
             "What is asked of {name} is no longer like its reference: {what} first, at window {k}. {rate} {looked}",
             "向 {name} 提出的请求已不同于参照：最早是{what}，在第 {k} 个窗口。{rate}{looked}",
-            name=code(facts["name"]),
-            what=SIGNALS[first["signal"]],
-            k=integer(first["window"]),
+            **values,
             rate=rate,
             looked=looked,
         )
