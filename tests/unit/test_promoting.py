@@ -325,7 +325,9 @@ def test_a_challenger_that_another_trial_is_not_about(workspace: Workspace, mode
 def test_a_trial_of_a_champion_that_was_replaced_is_ended(workspace: Workspace, models: dict[str, Artifact]) -> None:
     trial = tried(workspace, models, 20, 0.9, 0.5)
     workspace.ledger.set_alias(NAME, "champion", models["c"], reason="by hand")
-    assert "no test" in refused(workspace).reason
+    now = refused(workspace)
+    assert f"its test is against {models['a'].digest[:12]}, and {models['c'].digest[:12]} is champion" in now.reason
+    assert now.reason.endswith(": by hand")
     (ended,) = workspace.experiments.all(NAME)
     assert (ended.id, ended.decision, ended.ended_why) == (trial.id, "stopped", "its champion was replaced")
     assert ended.facts["n"] == 20
