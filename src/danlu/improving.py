@@ -26,7 +26,7 @@ from danlu.data.stage import require_split
 from danlu.evaluate.config import EvaluateConfig
 from danlu.evaluate.stage import compare_models, evaluate_model
 from danlu.improve.datasets import base_rows, corrected_dataset, feedback_by_source, gold_dataset
-from danlu.improve.gate import MARGINS, NonInferiority, judge
+from danlu.improve.gate import ENOUGH, MARGINS, NonInferiority, judge, needed
 from danlu.improve.guards import Known
 from danlu.improve.lessons import Guards, Lessons, drop_seen, known_of, read_gold, screen
 from danlu.recording import record
@@ -185,6 +185,12 @@ def _planned(workspace: Workspace, name: str, champion: Artifact, config: Improv
         what = "there is no gold set: no labeller has labelled anything that could be held out"
         advice = f"name labelled records, gold=FILE; or have some labelled: danlu feedback {name} ask=200 by=margin"
         raise RefusedError(what, where=name, advice=advice)
+    n_gold = int(sets[GOLD].json("summary.json")["n"])
+    enough = needed(config.margin or MARGINS["accuracy"], config.level) if task in _CLASSIFYING else ENOUGH
+    if n_gold < enough:
+        progress.note(
+            f"the gold set has {n_gold} records: {enough} would be needed to let a model pass that is as good"
+        )
     made = corrected_dataset(workspace, dataset, lessons, feedback, at_hand, asdict(guards), sets[GOLD])
     return _Plan(champion, made, sets)
 

@@ -61,9 +61,9 @@ def again(
     """
     family = model.json("model.json")["family"]
     if recipe is None and (family in BASELINES or family == ENSEMBLE):
-        if words:
+        if said := [word for word in words if not word.startswith("evaluate.")]:
             what = f"a {family} has no values to be set"
-            raise UsageError(what, where=words[0], advice="leave them out, or name a recipe: recipe=FILE")
+            raise UsageError(what, where=said[0], advice="leave them out, or name a recipe: recipe=FILE")
         if family in BASELINES:
             made = train_baseline(workspace, name, dataset, family, validation_scores, progress)
         else:
@@ -84,9 +84,10 @@ def again(
 
 
 def evaluation_of(workspace: Workspace, model: Artifact) -> dict[str, Any]:
-    """The config of the last evaluation of a model, as plain values; empty where there was none."""
+    """The config of the first evaluation of a model, that of its recipe; empty where it was never evaluated."""
     found = [each for each in workspace.all("evaluation") if each.manifest["parents"].get("model") == model.digest]
-    return max(found, key=lambda each: str(each.manifest["created"])).config if found else {}
+    config = min(found, key=lambda each: str(each.manifest["created"])).config if found else {}
+    return {key: value for key, value in config.items() if value != []}  # no baselines: it was no recipe's
 
 
 def _work(

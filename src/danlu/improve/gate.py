@@ -21,7 +21,7 @@ from typing import Any
 
 from scipy.stats import norm
 
-__all__ = ["ENOUGH", "MARGINS", "NonInferiority", "judge", "paired_score", "score_interval"]
+__all__ = ["ENOUGH", "MARGINS", "NonInferiority", "judge", "needed", "paired_score", "score_interval"]
 
 ENOUGH = 50
 """Records below which a bootstrap interval is not relied on."""
@@ -96,6 +96,12 @@ def score_interval(n_lost: int, n_won: int, n: int, confidence: float) -> tuple[
         edge(-1.0, lambda d: paired_score(n_lost, n_won, n, d) <= z),
         edge(1.0, lambda d: paired_score(n_lost, n_won, n, d) >= -z),
     )
+
+
+def needed(margin: float, level: float) -> int:
+    """Records with which the score test lets a new model pass that answers every one of them as the old one does."""
+    z = float(norm.ppf(1 - level))
+    return math.ceil(z * z * (1 - margin) / margin)
 
 
 def judge(compared: Mapping[str, Any], metric: str, margin: float, level: float = 0.05) -> NonInferiority:

@@ -135,6 +135,7 @@ def _unused(dataset: Artifact, counts: Mapping[str, int]) -> list[dict[str, Any]
         mine = table.filter(pc.equal(table.column("reason"), reason)).slice(0, _EXAMPLES).to_pylist()
         for row in mine:
             row["picture"] = thumbnail(row["image"], size) if size and row.get("image") is not None else ""
+            row["text"] = row.get("text")
             row["answer"] = row.get("target") or row.get("label") or ""
         found.append({"reason": reason, "n": n, "share": percent(n / total), "records": mine})
     return found

@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
-from danlu.improve.gate import ENOUGH, judge, paired_score, score_interval
+from danlu.improve.gate import ENOUGH, judge, needed, paired_score, score_interval
 
 
 def by_search(lost: int, won: int, n: int, difference: float) -> float:
@@ -31,10 +31,9 @@ def test_the_score_statistic_is_that_of_the_likelihood_under_the_null(lost, won,
 
 def test_with_no_record_on_which_they_differ_n_must_still_be_large_enough():
     # The score test then rejects a loss of d as soon as n d / (1 - d) is above z squared.
-    z = norm.ppf(0.95)
     for margin in (0.02, 0.05, 0.1):
-        needed = int(np.ceil(z**2 * (1 - margin) / margin))
-        for n, passes in ((needed, True), (needed - 1, False)):
+        enough = needed(margin, 0.05)
+        for n, passes in ((enough, True), (enough - 1, False)):
             assert judge(compared(0, 0, n), "macro_f1", margin).passed == passes
 
 
