@@ -10,12 +10,11 @@ import numpy as np
 
 from danlu.core.errors import DataError, UsageError, nearest
 from danlu.data.clean import standard_texts
+from danlu.explain import pictures, texts
 from danlu.explain.alignment import align
-from danlu.explain.pictures import shares_of_picture
-from danlu.explain.texts import Shares, shares_of_text
 from danlu.model.predictor import Predictor
 
-__all__ = ["Attribution", "Span", "explain"]
+__all__ = ["Attribution", "Span", "can_explain", "explain"]
 
 _DIGITS = 6
 
@@ -80,6 +79,13 @@ class Attribution:
         return {**facts, "height": height, "width": width, "weights": self.weights_YX.round(_DIGITS).tolist()}
 
 
+def can_explain(predictor: Predictor) -> bool:
+    """Whether the answers of a model can be explained here."""
+    if predictor.task == "text-classification":
+        return texts.gives_reasons(predictor.answerer)
+    return predictor.task == "image-classification" and pictures.gives_reasons(predictor.answerer)
+
+
 def explain(predictor: Predictor, given: str | np.ndarray, label: str | None = None) -> Attribution:
     """Explain an answer of a classifier.
 
@@ -106,7 +112,7 @@ def explain(predictor: Predictor, given: str | np.ndarray, label: str | None = N
         )
         raise DataError(what, where="the picture", advice="Predictor.open_images brings a file to the right size")
     number, name, probability = _class(predictor, predictor.image_proba(given[None])[0], label)
-    found = shares_of_picture(predictor.answerer, given, number)
+    found = pictures.shares_of_picture(predictor.answerer, given, number)
     return Attribution(
         label=name,
         probability=probability,
@@ -120,8 +126,8 @@ def explain(predictor: Predictor, given: str | np.ndarray, label: str | None = N
 def _of_text(predictor: Predictor, given: str, label: str | None) -> Attribution:
     number, name, probability = _class(predictor, predictor.predict_proba([given])[0], label)
     (text,) = standard_texts([given], predictor.clean)
-    found = shares_of_text(predictor.answerer, text, number)
-    alignment = align(given, lambda texts: standard_texts(texts, predictor.clean))
+    found = texts.shares_of_text(predictor.answerer, text, number)
+    alignment = align(given, lambda parts: standard_texts(parts, predictor.clean))
     typed = found.moved([alignment.origin(extent) for extent in found.extents])
     if 2 * len(typed.extents) >= len(found.extents):
         text, found = given, typed
@@ -145,6 +151,6 @@ def _class(predictor: Predictor, probabilities_N: np.ndarray, label: str | None)
     return number, classes[number], float(probabilities_N[number])
 
 
-def _spans(text: str, shares: Shares) -> tuple[Span, ...]:
+def _spans(text: str, shares: texts.Shares) -> tuple[Span, ...]:
     parts = zip(shares.extents, shares.weights.tolist(), strict=True)
     return tuple(Span(text[start:end], start, end, weight) for (start, end), weight in parts)

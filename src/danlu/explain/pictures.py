@@ -19,7 +19,7 @@ from danlu.model.families import Answerer
 from danlu.model.image_classifier import NeuralImageClassifier, image_batch
 from danlu.model.pixels import PixelLogisticRegression
 
-__all__ = ["PixelShares", "shares_of_picture"]
+__all__ = ["PixelShares", "gives_reasons", "shares_of_picture"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,11 @@ class PixelShares:
     change: float
     gap: float
     method: str
+
+
+def gives_reasons(answerer: Answerer) -> bool:
+    """Whether :func:`shares_of_picture` knows how a classifier of pictures comes to its answers."""
+    return isinstance(answerer, NeuralImageClassifier | PixelLogisticRegression)
 
 
 def shares_of_picture(answerer: Answerer, image_CYX: np.ndarray, label: int) -> PixelShares:

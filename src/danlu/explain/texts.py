@@ -22,7 +22,7 @@ from danlu.model.families import Answerer
 from danlu.model.layers.embedding import TokenEmbedding
 from danlu.model.tfidf import TfidfLogisticRegression
 
-__all__ = ["Shares", "shares_of_text"]
+__all__ = ["Shares", "gives_reasons", "shares_of_text"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +55,15 @@ class Shares:
         for (start, end), weight in zip(self.extents, self.weights, strict=True):
             spread[start:end] += weight / (end - start)
         return spread
+
+
+def gives_reasons(answerer: Answerer) -> bool:
+    """Whether :func:`shares_of_text` knows how a classifier of texts comes to its answers."""
+    if isinstance(answerer, Ensemble):
+        return all(gives_reasons(member) for member in answerer.members.values())
+    if isinstance(answerer, NeuralClassifier):
+        return len(_embeddings(answerer.module)) == 1
+    return isinstance(answerer, TfidfLogisticRegression)
 
 
 def shares_of_text(answerer: Answerer, text: str, label: int) -> Shares:
@@ -123,9 +132,12 @@ def _of_tokens(model: NeuralClassifier, text: str, label: int) -> Shares:
     return whole.moved([_extent(encoding.offsets[kept[place]], len(text)) for place in read])
 
 
+def _embeddings(module: Model) -> list[TokenEmbedding]:
+    return [layer for layer in module.modules() if isinstance(layer, TokenEmbedding)]
+
+
 def _embedding(module: Model) -> TokenEmbedding:
-    found = [layer for layer in module.modules() if isinstance(layer, TokenEmbedding)]
-    if len(found) != 1:
+    if len(found := _embeddings(module)) != 1:
         what = f"a {module.config.family} has {len(found)} token embeddings; an explanation starts from one"
         raise UsageError(what, advice="use danlu.model.layers.embedding.TokenEmbedding once in the family's module")
     return found[0]

@@ -19,21 +19,17 @@ from danlu.core.errors import DanluError, UsageError
 from danlu.data.batches import Tokens, collate
 from danlu.data.clean import standard_texts
 from danlu.data.tokenizer import PAD, encode
-from danlu.explain.attribution import explain
+from danlu.explain.attribution import can_explain, explain
 from danlu.model.base import Generative
 from danlu.model.classifier import NeuralClassifier
 from danlu.model.decode import DecodeConfig, prompt_batch
 from danlu.model.decoding.engine import quick
 from danlu.model.decoding.pieces import Spelling
 from danlu.model.decoding.sampling import uniforms
-from danlu.model.ensemble import Ensemble
-from danlu.model.image_classifier import NeuralImageClassifier
 from danlu.model.language import NeuralLanguageModel
 from danlu.model.layers.pooling import masked_mean
-from danlu.model.pixels import PixelLogisticRegression
 from danlu.model.predictor import Predictor
 from danlu.model.text import TextModel
-from danlu.model.tfidf import TfidfLogisticRegression
 from danlu.model.translator import NeuralTranslator
 from danlu.serve.batcher import Batcher, Continuous, Gathering, InputError, Kind
 from danlu.serve.config import ServeConfig
@@ -44,8 +40,6 @@ __all__ = ["batchers_of", "facts_of"]
 
 _READ_AT_ONCE = 64
 """Texts that are turned into vectors at a time."""
-_EXPLAINED = (Ensemble, NeuralClassifier, NeuralImageClassifier, PixelLogisticRegression, TfidfLogisticRegression)
-"""What :mod:`danlu.explain` finds reasons of."""
 
 
 def facts_of(predictor: Predictor) -> dict[str, Any]:
@@ -93,7 +87,7 @@ def _kinds(predictor: Predictor) -> dict[str, Kind]:
         found["predict"] = Kind(lambda given: _picture(predictor, given), lambda pictures: _named(predictor, pictures))
     elif predictor.task == "translation":
         found["predict"] = Kind(_text, lambda texts: _translated(predictor, texts))
-    if isinstance(answerer, _EXPLAINED):
+    if can_explain(predictor):
         found["explain"] = Kind(
             found["predict"].prepare, lambda given: [explain(predictor, one).plain() for one in given]
         )

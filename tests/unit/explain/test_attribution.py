@@ -12,7 +12,7 @@ from danlu.core.batch import Batch
 from danlu.core.errors import DataError, UsageError
 from danlu.data.batches import Tokens, collate
 from danlu.data.clean import CleanConfig
-from danlu.explain.attribution import explain
+from danlu.explain.attribution import can_explain, explain
 from danlu.explain.gradients import margin
 from danlu.model.classifier import NeuralClassifier
 from danlu.model.ensemble import Ensemble
@@ -202,12 +202,18 @@ class Fixed:
 
 
 def test_what_cannot_be_explained_is_refused(text_models, picture_model):
+    writer = made_predictor("language-modelling")
     with pytest.raises(UsageError, match="for language-modelling says cannot be explained") as refused:
-        explain(made_predictor("language-modelling"), "好")
+        explain(writer, "好")
+    assert not can_explain(writer)
     assert "classifiers" in refused.value.advice
     for predictor, given in ((text_models["bert"], "好"), (picture_model, np.zeros((3, 14, 14), np.uint8))):
         with pytest.raises(UsageError, match="Fixed gives no reasons"):
             explain(replace(predictor, answerer=Fixed()), given)
+        assert (can_explain(predictor), can_explain(replace(predictor, answerer=Fixed()))) == (True, False)
+    mixed = Ensemble({"fixed": Fixed(), TFIDF: text_models[TFIDF].answerer}, np.ones(2), np.zeros(2))
+    assert not can_explain(replace(text_models[ENSEMBLE], answerer=mixed))
+    assert all(map(can_explain, text_models.values()))
     with pytest.raises(UsageError, match="no class 'goode'") as unknown:
         explain(text_models["bert"], "好", "goode")
     assert unknown.value.advice == "did you mean 'good'?"
@@ -228,3 +234,4 @@ def test_a_family_without_token_vectors_is_refused(text_models):
     bare = replace(text_models["bert"], answerer=NeuralClassifier(module, model.tokenizer))
     with pytest.raises(UsageError, match="0 token embeddings"):
         explain(bare, "好")
+    assert not can_explain(bare)
