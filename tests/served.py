@@ -111,9 +111,11 @@ def serving(workspace: Path, *words: str, folder: Path, program: str = "danlu") 
         workspace: Where the models are.
         words: Which, and values of the server.
         folder: For what it says.
-        program: The module that is run.
+        program: The module that is run; of tests, if it is not danlu itself.
     """
     environment = {**no_network_env(folder), "OMP_NUM_THREADS": "1"}
+    if program != "danlu":
+        environment["PYTHONPATH"] += f"{os.pathsep}{Path(__file__).parent}"
     command = [sys.executable, "-m", program, "serve", *words, "port=0", "threads=1", "-w", str(workspace)]
     with (folder / "stderr.txt").open("w") as said:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=said, text=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -173,21 +172,3 @@ def the_end_comes_in_the_middle_of_a_change(server: Served, workspace: Workspace
     assert b"data: [DONE]" in content
     assert server.process.wait(60) == 0
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
-
-
-@pytest.mark.timeout(300)
-def test_one_connection_too_many_is_told_when_to_come_back(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path / "workspace")
-    version(workspace, "reviews", "text-classification", 16)
-    with serving(workspace.root, NAME, "limits.connections=4", folder=tmp_path / "block") as server:
-        address = ("127.0.0.1", server.port)
-        with contextlib.ExitStack() as opened:
-            for _ in range(4):
-                opened.enter_context(socket.create_connection(address, timeout=10))
-            found = classify(server)
-            assert (found.status, found.code) == (503, "overloaded")
-            assert int(found.headers["retry-after"]) >= 1
-            assert found.headers["content-type"] == "application/json"
-            assert server.ask("/health/live").status == server.ask("/health/ready").status == 200
-        soon(lambda: classify(server).status == 200)
-        assert b"danlu_connections_refused_total 1.0" in server.ask("/metrics").body

@@ -19,7 +19,7 @@ class LimitsConfig(Config):
     body_bytes: int = Field(4 * 2**20, gt=0)
     """Bytes of a request's body."""
     body_seconds: float = Field(20.0, gt=0)
-    """How long a body may take to arrive."""
+    """How long a request's head may take to arrive, and then its body."""
     json_depth: int = Field(16, gt=0)
     """How deep lists and objects may lie in each other."""
     inputs: int = Field(256, gt=0)

@@ -9,6 +9,7 @@ import ipaddress
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from danlu.serve.service import Board, Service
 from danlu.serve.worker import AskError
 
 __all__ = ["named_models", "serve"]
+
+_BETWEEN_SWEEPS = 1.0
+"""Seconds between looks for connections that nothing comes over."""
 
 
 def named_models(workspace: Workspace, targets: list[str]) -> dict[str, Target]:
@@ -110,7 +114,9 @@ async def _run(make: Callable[[], Service], listening: socket.socket, heard: Cal
                 return
         starting.result()
         heard(_address(listening))
+        sweeping = asyncio.create_task(_sweep(server, config.limits.body_seconds))
         await server.serve(sockets=[listening])
+        sweeping.cancel()
     finally:
         await service.stop()
 
@@ -143,6 +149,24 @@ class _Door:
         encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": error.status, "headers": encoded})
         await send({"type": "http.response.body", "body": body})
+
+
+async def _sweep(server: uvicorn.Server, seconds: float) -> None:
+    """Close connections over which no request has come for so long; uvicorn would wait for its head for ever."""
+    idle: dict[Any, float] = {}
+    while True:
+        await asyncio.sleep(_BETWEEN_SWEEPS)
+        now = time.monotonic()
+        found: list[Any] = list(server.server_state.connections)
+        # A connection that is used again and again is found idle again and again, each time after another request.
+        idle = {
+            (each, each.cycle): idle.get((each, each.cycle), now)
+            for each in found
+            if each.cycle is None or each.cycle.response_complete
+        }
+        for (each, _), since in idle.items():
+            if now >= since + seconds:
+                each.transport.close()
 
 
 @contextlib.contextmanager
