@@ -34,6 +34,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from danlu.audit.counting import N_ORDERS, counted_p
+
 __all__ = ["DataOrderTest", "Moved", "data_order_test", "excess_losses"]
 
 Floats = npt.NDArray[np.float64]
@@ -103,7 +105,7 @@ def data_order_test(
     excess: Floats,
     rates: Sequence[float] | None = None,
     moved: Moved = "batches",
-    n_orders: int = 9999,
+    n_orders: int = N_ORDERS,
     subtracted: tuple[str, int] = ("nothing", 0),
     heard: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> DataOrderTest | str:
@@ -115,7 +117,7 @@ def data_order_test(
             depend on the order.
         rates: The planned learning rate of every step of these epochs; None: all the same.
         moved: What is in a random order.
-        n_orders: Random orders that the count rests on.
+        n_orders: Random orders that the count rests on, at the most.
         subtracted: What was taken off the losses, and of how many models.
         heard: Told how many epochs are done.
 
@@ -125,9 +127,9 @@ def data_order_test(
     lengths = [len(epoch) for epoch in epochs]
     lasts, traces = _traces(np.ones(sum(lengths)) if rates is None else np.asarray(rates, np.float64), lengths)
     starts, draw = np.cumsum([0, *lengths]), np.random.default_rng(0)
-    sums, squares, drawn = np.zeros(len(lasts)), np.zeros(len(lasts)), np.zeros((n_orders, len(lasts)))
+    sums, squares = np.zeros(len(lasts)), np.zeros(len(lasts))
     rho = np.zeros((len(epochs), len(lasts)))
-    n_placed = 0
+    placed: list[tuple[Floats, Floats]] = []
     for number, epoch in enumerate(epochs):
         values, steps = _values(epoch, excess, moved)
         if len(values) >= 3 and values.std() > 0:
@@ -137,24 +139,25 @@ def data_order_test(
             sums -= ranks @ left
             squares += len(ranks) ** 2 * spreads**2 / (len(ranks) - 1)
             rho[number] = ranks @ left / len(ranks) / np.where(spreads > 0, spreads, 1.0)
-            _add_drawn(drawn, ranks, left, draw)
-            n_placed += len(values)
+            placed.append((ranks, left))
         heard(number + 1, len(epochs))
     tried = squares > 0
     if not tried.any():
         return "fewer than three batches of any epoch have texts that were asked"
-    z, lasts, rho = sums[tried] / np.sqrt(squares[tried]), lasts[tried], rho[:, tried]
+    spread = np.sqrt(squares[tried])
+    z, lasts, rho = sums[tried] / spread, lasts[tried], rho[:, tried]
     best = int(z.argmax())
+    p, n_drawn = counted_p(lambda n: (_drawn(placed, n, draw)[:, tried] / spread).max(1), float(z[best]), n_orders)
     return DataOrderTest(
-        p=(1 + int(((drawn[:, tried] / np.sqrt(squares[tried])).max(1) >= z[best]).sum())) / (n_orders + 1),
+        p=p,
         p_normal=min(1.0, len(z) * float(stats.norm.sf(z[best]))),
         z=float(z[best]),
         rho=tuple(rho[: lasts[best], best].tolist()),
         last=int(lasts[best]),
         n=int(np.isfinite(excess[np.unique(np.concatenate([rows for epoch in epochs for rows in epoch]))]).sum()),
-        n_placed=n_placed,
+        n_placed=sum(len(ranks) for ranks, _ in placed),
         moved=moved,
-        n_orders=n_orders,
+        n_orders=n_drawn,
         subtracted=subtracted[0],
         n_subtracted=subtracted[1],
     )
@@ -198,12 +201,15 @@ def _values(
     return sums[np.isfinite(sums)], np.flatnonzero(np.isfinite(sums))
 
 
-def _add_drawn(drawn: Floats, ranks: Floats, left: Floats, draw: np.random.Generator) -> None:
-    """Add the sums of random orders of an epoch, ``[n_orders, ways]``, in place."""
-    at_once = max(1, _AT_ONCE // len(ranks))
-    for start in range(0, len(drawn), at_once):
-        count = min(at_once, len(drawn) - start)
-        drawn[start : start + count] -= draw.permuted(np.tile(ranks, (count, 1)), axis=1) @ left
+def _drawn(placed: Sequence[tuple[Floats, Floats]], n: int, draw: np.random.Generator) -> Floats:
+    """The sums of random orders, ``[n, ways]``; ``placed`` holds each epoch's ranks, and what should be left there."""
+    found = np.zeros((n, placed[0][1].shape[1]))
+    for ranks, left in placed:
+        at_once = max(1, _AT_ONCE // len(ranks))
+        for start in range(0, n, at_once):
+            count = min(at_once, n - start)
+            found[start : start + count] -= draw.permuted(np.tile(ranks, (count, 1)), axis=1) @ left
+    return found
 
 
 def _standard(numbers: Floats) -> Floats:

@@ -42,10 +42,11 @@ import torch
 from scipy import stats
 
 from danlu.audit.alignment import from_tokens, procrustes
+from danlu.audit.counting import N_ORDERS, counted_p
 from danlu.audit.units import Component, DrawnUnits, Parameters, Units
 from danlu.core.errors import CorruptError
 
-__all__ = ["N_ORDERS", "Comparison", "OrderTest", "compare_order", "detectable", "order_test"]
+__all__ = ["Comparison", "OrderTest", "compare_order", "detectable", "order_test"]
 
 Comparison = Literal["place", "likeness"]
 """Which C is taken."""
@@ -53,8 +54,6 @@ Comparison = Literal["place", "likeness"]
 Basis = Callable[[], torch.Tensor | None]
 """Finds a rotation ``[D, other D]``; None: there is none."""
 
-N_ORDERS = 9999
-"""Random orders that the count rests on."""
 _MOST_SEARCHED = 4096
 """Units of a suspect's block that are searched for pairs, drawn at random where there are more."""
 _MOST_TO_CHOOSE = 256
@@ -131,7 +130,7 @@ def order_test(
         suspect: The model that may be derived.
         reference: The model that it may be derived from; as :class:`DrawnUnits` it is read once for many tests.
         component: Which units.
-        n_orders: Random orders that the count rests on.
+        n_orders: Random orders that the count rests on, at the most.
 
     Returns:
         What came of it, or why it cannot be made.
@@ -183,7 +182,7 @@ def compare_order(
         bases: Rotations that may bring the suspect into the reference's basis, besides none and one that is found here;
             a rotation is found only if those before it show too little.
         component: What they are the units of.
-        n_orders: Random orders that the count rests on.
+        n_orders: Random orders that the count rests on, at the most.
     """
     least = min(units.vectors.shape[1] for units in ours)
     if least < 8:
@@ -205,17 +204,17 @@ def compare_order(
         n_units += c.shape[0] * c.shape[1]
         n_numbers += c.shape[0] * c.shape[1] * (math.prod(mine.vectors.shape[2:]) if by_place else 1)
     total = sum(_trace(c) for c in joint.values())
-    drawn = sum((_drawn(c, draw, n_orders) for c in joint.values()), np.zeros(n_orders))
+    p, n_drawn = counted_p(lambda n: np.sum([_drawn(c, draw, n) for c in joint.values()], axis=0), total, n_orders)
     z = total / max(math.sqrt(sum(_scale(c) ** 2 for c in joint.values())), 1e-30)
     return OrderTest(
         component=component,
-        p=(1 + int((drawn >= total).sum())) / (n_orders + 1),
+        p=p,
         z=z,
         p_normal=float(stats.norm.sf(z)),
         z_blocks=tuple(z_blocks),
         layer_map=choice.layer_map,
         basis=choice.basis,
-        n_orders=n_orders,
+        n_orders=n_drawn,
         n_units=n_units,
         n_numbers=n_numbers,
         by=choice.by,

@@ -211,7 +211,7 @@ def test_the_order_of_data_takes_off_what_siblings_lose() -> None:
     order = Seen(epochs=epochs, rates=[1.0] * len(epochs[0]), moved="batches", texts=texts)
     found, rows = observe(cast, order, "no questions", 400, 1e-3, Silent())
     assert isinstance(found.data_order, DataOrderTest)
-    assert found.data_order.p == 1 / 10_000
+    assert found.data_order.p == 1 / 100_000
     assert (found.data_order.subtracted, found.data_order.n_subtracted) == ("siblings", 1)
     assert found.data_order.n == len(rows) == 400
     assert "twice" not in {row["text"] for row in rows}, "which of the two would be its place?"

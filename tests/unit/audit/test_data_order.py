@@ -70,11 +70,11 @@ def test_what_the_last_batches_left_is_found(moved: Moved) -> None:
     steps = last_seen(epochs)
     losses = lengths * (3.0 - 0.5 * (steps - steps.min()) / np.ptp(steps)) + draw.standard_normal(N) * np.sqrt(lengths)
     found = made(data_order_test(epochs, excess_losses(losses, lengths), moved=moved, subtracted=("controls", 2)))
-    assert found.p == 1 / 10_000
+    assert found.p == 1 / 100_000
     assert found.p_normal < 1e-5
     assert found.last == 2
     assert found.rho[1] < -0.3 < found.rho[0]
-    assert (found.n, found.n_orders, found.subtracted, found.n_subtracted) == (N, 9999, "controls", 2)
+    assert (found.n, found.n_orders, found.subtracted, found.n_subtracted) == (N, 99_999, "controls", 2)
     early = made(data_order_test(epochs, -excess_losses(losses, lengths), moved=moved, n_orders=199))
     assert early.p > 0.5, "who remembers best what was seen first is no descendant"
 

@@ -90,10 +90,10 @@ def test_quantised_matrices_show_their_grid_and_others_none() -> None:
 def test_holm_and_the_verdict() -> None:
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
     far, near = Calibrated(value=0.9, controls=(0.1, 0.12, 0.11)), Calibrated(value=0.13, controls=(0.1, 0.12, 0.11))
-    assert decide({"a": 1e-4, "b": 0.5}, {}, False)[0] == "PROVEN"
+    assert decide({"a": 2e-5, "b": 0.5}, {}, False)[0] == "PROVEN"
     assert decide({"a": 8e-4, "b": 0.5}, {}, False)[0] == "NO EVIDENCE", "two tests were made"
     assert decide({"a": 0.5}, {"clones": far}, True)[0] == "STRONG"
-    assert decide({"a": 1e-4}, {"clones": far}, True, public_seed=True)[0] == "SHARED START", "others may have it"
+    assert decide({"a": 2e-5}, {"clones": far}, True, public_seed=True)[0] == "SHARED START", "others may have it"
     assert decide({"a": 0.5}, {"clones": far}, True, public_seed=True)[0] == "CONTEXT ONLY"
     assert decide({"a": 0.5}, {"clones": near}, True)[0] == "CONTEXT ONLY"
     assert decide({}, {}, False)[0] == "ABSTAIN"
