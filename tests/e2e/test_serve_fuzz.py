@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
+import os
+import socket
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +19,7 @@ from hypothesis.errors import NonInteractiveExampleWarning
 
 from danlu.core.workspace import Workspace
 from made_serving import make_served
-from served import Served, serving
+from served import Served, serving, until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -39,7 +45,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     workspace = Workspace(root / "workspace")
     for name, task in MODELS.items():
         make_served(workspace, name, task)  # type: ignore[arg-type]
-    with serving(workspace.root, *MODELS, "limits.new_tokens=16", "limits.n=4", "streams=4", folder=root) as found:
+    with serving(
+        workspace.root, *MODELS, "limits.new_tokens=16", "limits.n=4", "limits.body_seconds=5", folder=root
+    ) as found:
         yield found
 
 
@@ -120,3 +128,42 @@ def test_whatever_is_asked_the_answer_is_as_described(server: Served, mode: Any)
         assert len(fine) >= 15, f"too little of it was understood: {sorted(set(asked) - fine)}"
     else:
         assert {400} <= set.union(*asked.values())
+
+
+def resident(server: Served) -> int:
+    """Bytes of memory that the server's own process holds."""
+    return int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_body_of_100_mb_is_refused_while_it_comes(server: Served, told: bool) -> None:
+    before, n_sent = resident(server), 0
+    piece = b"x" * 2**20
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as opened:
+        lines = ["POST /predict HTTP/1.1", f"host: 127.0.0.1:{server.port}", "content-type: application/json"]
+        lines += ["content-length: 104857600" if told else "transfer-encoding: chunked", "", ""]
+        opened.sendall("\r\n".join(lines).encode())
+        with contextlib.suppress(ConnectionError):  # the server has hung up: it has said why
+            while n_sent < 100:
+                opened.sendall(piece if told else b"%x\r\n%s\r\n" % (len(piece), piece))
+                n_sent += 1
+        answer = http.client.HTTPResponse(opened)
+        with contextlib.suppress(ConnectionError):  # what it said may be lost where more was sent than it took
+            answer.begin()
+            assert answer.status == 413
+            assert json.loads(answer.read())["error"]["code"] == "body_too_large"
+    assert n_sent < 40
+    assert resident(server) - before < 40 * 2**20
+    until(lambda: server.events()[-1].get("code") == "body_too_large")
+
+
+def test_who_stops_in_the_middle_of_a_body_is_waited_for_a_while_only(server: Served) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as opened:
+        lines = ["POST /v2/models/reviews/infer HTTP/1.1", f"host: 127.0.0.1:{server.port}"]
+        lines += ["content-type: application/json", "content-length: 100", "", "{"]
+        opened.sendall("\r\n".join(lines).encode())
+        assert server.ask("/predict", {"model": "reviews", "inputs": ["x"]}).status == 200, "others do not wait"
+        answer = http.client.HTTPResponse(opened)
+        answer.begin()
+        assert answer.status == 408
+        assert json.loads(answer.read()) == {"error": "the body did not arrive in time"}
