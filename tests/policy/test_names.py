@@ -14,7 +14,7 @@ from syntax import Module, modules
 
 SRC = Path(__file__).parents[2] / "src"
 BANNED = re.compile(r"utils?|commons?|helpers?|misc|stuff|tools?")
-HEAVY = {"torch", "sklearn", "matplotlib", "pyarrow", "scipy", "pydantic", "numpy", "tokenizers"}
+HEAVY = {"torch", "sklearn", "matplotlib", "pyarrow", "scipy", "pydantic", "numpy", "sqlalchemy", "tokenizers"}
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 

@@ -79,8 +79,11 @@ class Database:
         self._url = _url(url or os.environ.get("DANLU_INDEX"), file)
         self._engine = _engine(self._url)
         try:
-            with self.writing() as connection:
-                _META.create_all(connection)
+            with self.reading() as connection:
+                there = sa.inspect(connection).has_table(EVENTS.name)
+            if not there:
+                with self.writing() as connection:
+                    _META.create_all(connection)
         except BaseException:
             self.close()
             raise

@@ -343,6 +343,19 @@ def test_who_reads_does_not_wait_and_sees_no_half(index: Index, write: Write) ->
     assert [first["id"], *ids(reading)] == [str(number) for number in range(3_000)]
 
 
+def test_who_opens_it_to_read_does_not_wait(
+    index: Index, url: str, workspace: Workspace, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_PATIENCE", 0.2)
+    write("request", 1, id="a")
+    index.refresh()
+    place = database.Database(url, Path("unused"))
+    with place.writing(), Index.open(workspace, url) as second:
+        assert second.request("a") is not None
+        assert second.refresh() == 0, "nothing to write"
+    place.close()
+
+
 def test_threads_may_share_it(index: Index, write: Write) -> None:
     for number in range(100):
         write("request", number, id=str(number))
