@@ -253,7 +253,7 @@ def test_errors_are_said_in_words_and_nothing_typed_is_lost(browser: Browser, fa
         ],
         "/explain": [
             (503, "worker_lost", "the model's process ended: ask again"),
-            (400, "wrong_task", "only the answers of neural classifiers are explained"),
+            (400, "wrong_task", "only the answers of classifiers are explained"),
         ],
         "/feedback": [(503, "not_recorded", "the disk is full")],
     }

@@ -127,8 +127,7 @@ def data_order_test(
     lengths = [len(epoch) for epoch in epochs]
     lasts, traces = _traces(np.ones(sum(lengths)) if rates is None else np.asarray(rates, np.float64), lengths)
     starts, draw = np.cumsum([0, *lengths]), np.random.default_rng(0)
-    sums, squares = np.zeros(len(lasts)), np.zeros(len(lasts))
-    rho = np.zeros((len(epochs), len(lasts)))
+    sums, squares, rho = np.zeros(len(lasts)), np.zeros(len(lasts)), np.zeros((len(epochs), len(lasts)))
     placed: list[tuple[Floats, Floats]] = []
     for number, epoch in enumerate(epochs):
         values, steps = _values(epoch, excess, moved)

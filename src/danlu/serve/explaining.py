@@ -23,7 +23,7 @@ async def explain(request: Request, body: ExplainBody) -> Response:
     that an experiment could count, and takes much longer than one: it is written down without the model's name.
     """
     service, facts = service_of(request), facts_of_request(request)
-    where = "only the answers of neural classifiers are explained"
+    where = "only the answers of classifiers are explained"
     arm = service.arm(body.model, "explain", where, asker(request))
     facts |= {"model": arm.model, "digest": arm.worker.model.digest}
     pictures = arm.worker.facts["task"] == TAKES_PICTURES
