@@ -20,7 +20,7 @@ from danlu.core.errors import UsageError
 from danlu.core.events import EventLog
 from danlu.core.workspace import Workspace
 from danlu.serve.app import create_app
-from danlu.serve.config import ServeConfig, is_loopback
+from danlu.serve.config import LimitsConfig, ServeConfig, is_loopback
 from danlu.serve.following import Target
 from danlu.serve.gate import App, Receive, Send, error_body, error_headers
 from danlu.serve.keys import KeyRing
@@ -114,7 +114,7 @@ async def _run(make: Callable[[], Service], listening: socket.socket, heard: Cal
                 return
         starting.result()
         heard(_address(listening))
-        sweeping = asyncio.create_task(_sweep(server, config.limits.body_seconds))
+        sweeping = asyncio.create_task(_sweep(server, config.limits))
         await server.serve(sockets=[listening])
         sweeping.cancel()
     finally:
@@ -151,21 +151,24 @@ class _Door:
         await send({"type": "http.response.body", "body": body})
 
 
-async def _sweep(server: uvicorn.Server, seconds: float) -> None:
-    """Close connections over which no request has come for so long; uvicorn would wait for its head for ever."""
-    idle: dict[Any, float] = {}
+async def _sweep(server: uvicorn.Server, limits: LimitsConfig) -> None:
+    """Close connections that keep a place from others: uvicorn would wait for ever.
+
+    Nothing, or no whole head of a request, has come over them for too long; or what was answered is not taken.
+    """
+    longest = limits.seconds + 2 * limits.body_seconds  # for the answer, for the body before it, and to take it
+    seen: dict[Any, float] = {}
     while True:
         await asyncio.sleep(_BETWEEN_SWEEPS)
         now = time.monotonic()
         found: list[Any] = list(server.server_state.connections)
         # A connection that is used again and again is found idle again and again, each time after another request.
-        idle = {
-            (each, each.cycle): idle.get((each, each.cycle), now)
-            for each in found
-            if each.cycle is None or each.cycle.response_complete
-        }
-        for (each, _), since in idle.items():
-            if now >= since + seconds:
+        now_so = [(each, each.cycle, each.cycle is None or each.cycle.response_complete) for each in found]
+        seen = {key: seen.get(key, now) for key in now_so}
+        for (each, _, idle), since in seen.items():
+            if now >= since + longest:
+                each.transport.abort()  # to close it would wait until all that was answered is taken
+            elif idle and now >= since + limits.body_seconds:
                 each.transport.close()
 
 
