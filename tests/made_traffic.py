@@ -39,12 +39,19 @@ class Traffic:
         folder: Where the workspace is made.
         task: Of the model.
         n: Records of its data; eight in ten are its test split, 30 of which make a window.
+        predictor: The model; None: a tiny neural one.
     """
 
-    def __init__(self, folder: Path, task: Task = "text-classification", n: int = 1150) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        task: Task = "text-classification",
+        n: int = 1150,
+        predictor: Predictor | None = None,
+    ) -> None:
         self.folder = folder
         self.workspace = Workspace(folder / "workspace")
-        self.predictor: Predictor = made_predictor(task)
+        self.predictor: Predictor = predictor or made_predictor(task)
         self.model = self._model(task, n)
         self.now = SINCE
         self.n = 0

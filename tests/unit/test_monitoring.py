@@ -17,6 +17,9 @@ from danlu.core.artifact import Artifact
 from danlu.core.errors import BusyError, DataError, UsageError
 from danlu.core.events import read_events
 from danlu.core.files import lock
+from danlu.data.clean import CleanConfig
+from danlu.model.predictor import Predictor
+from danlu.model.tfidf import TfidfConfig, TfidfLogisticRegression
 from danlu.monitor.records import Record
 from danlu.monitor.series import Series
 from danlu.monitor.signals import MINIMUM
@@ -26,7 +29,7 @@ from danlu.monitoring import Monitored, monitor
 from danlu.reference import Reader, Reference
 from made_traffic import SINCE, Traffic, fresh_texts, other_texts, pictures, traditional, with_typos
 from page_tree import check_both_languages, check_self_contained
-from small import Listener
+from small import Listener, made_up
 
 WINDOW = 30
 USUAL = fresh_texts(5 * WINDOW, 1)
@@ -248,6 +251,34 @@ def test_pictures_that_grow_dark_are_found(tmp_path: Path) -> None:
     html = (found.artifact.path / "monitoring.html").read_text()
     check_self_contained(html)
     assert html.count("data:image/png") > 3
+
+
+def test_a_simple_model_has_the_signals_that_need_no_network(tmp_path: Path) -> None:
+    texts, labels = zip(*made_up(200, 7), strict=True)
+    answerer = TfidfLogisticRegression(TfidfConfig()).fit(texts, np.array([label == "good" for label in labels], int))
+    predictor = Predictor(answerer, "text-classification", "tfidf-lr", CleanConfig(), ("bad", "good"))
+    traffic = Traffic(tmp_path, predictor=predictor)
+    traffic.ask([*USUAL, *traditional(other_texts(12 * WINDOW, 3))])
+    found = watch(traffic)
+    content = [signal["signal"] for signal in found.facts["series"]["content"]["signals"]]
+    assert content == ["length", "confidence", "characters", "classes", "accuracy"]
+    assert {"length", "characters"} <= alarmed(found)
+    assert found.facts["accuracy"]["reference"] > 0.9
+    _, low, high = found.facts["accuracy"]["series"][0]
+    assert low < found.facts["accuracy"]["reference"] < high + 0.02
+    assert found.facts["auc"] is None
+    assert all(len(each["text"]) >= 30 for each in found.facts["unlike"])
+
+
+def test_a_translator_is_watched_by_what_it_is_given(tmp_path: Path) -> None:
+    traffic = Traffic(tmp_path, "translation")
+    traffic.ask([*USUAL, *other_texts(12 * WINDOW, 3)])
+    found = watch(traffic)
+    assert set(signals(found)) == {"length", "unknown", "characters", "latency", "failures"}
+    assert {"length", "unknown"} & alarmed(found)
+    html = (found.artifact.path / "monitoring.html").read_text()
+    check_self_contained(html)
+    check_both_languages(html)
 
 
 def test_a_writer_is_compared_with_its_own_first_prompts(tmp_path: Path) -> None:
