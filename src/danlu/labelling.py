@@ -26,13 +26,14 @@ from danlu.data.images import png_address
 from danlu.data.stage import Split, read_split
 from danlu.improve.exchange import (
     Format,
+    as_record,
     label_config,
     read_feedback,
     tasks_of,
     write_feedback,
     write_tasks,
 )
-from danlu.improve.feedback import Feedback, Tally, complete, content_keys, input_of, tally
+from danlu.improve.feedback import Tally, complete, content_keys, input_of, tally
 from danlu.improve.selection import By, choose
 from danlu.model.classifier import NeuralClassifier
 from danlu.model.image_classifier import NeuralImageClassifier
@@ -125,7 +126,7 @@ def bring_in(workspace: Workspace, name: str, file: Path, progress: Progress) ->
             whole = complete(given, asked.get(given.request or ""))
             if (before := there.get(given.id)) is None:
                 new.append(whole)
-            elif not given.id.startswith("import-") and _differs(whole, before):
+            elif not given.id.startswith("import-") and whole.plain() != as_record(before).plain():
                 what = f"the id {given.id!r} was used before, for something else"
                 raise DataError(what, where=str(file), advice="give the record another id; nothing was taken in")
     log = EventLog(workspace.events, "feedback")
@@ -219,11 +220,6 @@ def _index(workspace: Workspace) -> Iterator[Index]:
     with Index.open(workspace) as index:
         index.refresh()
         yield index
-
-
-def _differs(record: Feedback, before: dict[str, Any]) -> bool:
-    """Whether a record says something else than what came in before under its id."""
-    return any(before.get(key) != value for key, value in record.plain().items())
 
 
 def _candidates(

@@ -29,10 +29,17 @@ from danlu.core.errors import DataError, UsageError, nearest
 from danlu.core.files import write_atomic
 from danlu.improve.feedback import VALUES, Feedback, answer_to, input_of, writable
 
-__all__ = ["FORMATS", "Format", "label_config", "read_feedback", "tasks_of", "write_feedback", "write_tasks"]
+__all__ = [
+    "Format",
+    "as_record",
+    "label_config",
+    "read_feedback",
+    "tasks_of",
+    "write_feedback",
+    "write_tasks",
+]
 
 Format = Literal["jsonl", "csv", "label-studio"]
-FORMATS: tuple[Format, ...] = ("jsonl", "csv", "label-studio")
 
 _COLUMNS = (
     *("id", "name", "request", "index", "input", *VALUES, "comment"),
@@ -74,12 +81,17 @@ def read_feedback(path: Path, name: str) -> list[Feedback]:
     found: dict[str, Feedback] = {}
     for where, values in readers[path.suffix](text, path):
         record = _record(values, where, path, name)
-        if found.setdefault(record.id, record) != record:
+        if found.setdefault(record.id, record).plain() != record.plain():
             what = f"two records have the id {record.id!r} and say different things"
             raise DataError(what, where=where, advice="give each its own id, or leave the ids out")
     if not found:
         raise DataError("the file holds no record", where=str(path), advice="check that it is the right one")
     return list(found.values())
+
+
+def as_record(event: Mapping[str, Any]) -> Feedback:
+    """A feedback event as a record, in characters that can be written."""
+    return Feedback(**_whole({key: event[key] for key in Feedback.model_fields if key in event}))
 
 
 def write_feedback(path: Path, records: Iterable[Mapping[str, Any]], kind: Literal["jsonl", "csv"]) -> int:
