@@ -24,12 +24,11 @@ from danlu.core.experiments import Experiment
 from danlu.core.index import Index
 from danlu.core.ledger import Entry
 from danlu.core.workspace import Workspace
-from danlu.improve.compare import Comparison, ComparisonPlan
+from danlu.improve.compare import ComparisonPlan
 from danlu.improve.paired import PairedTest, tests_of
-from danlu.improve.trial import Standing, facts_of, resolution, told_of
-from danlu.improve.trial import standing as look
+from danlu.improve.trial import Standing, facts_of, resolution, standing, told_of
 
-__all__ = ["Done", "PromoteConfig", "Promotion", "promote", "standing"]
+__all__ = ["Done", "PromoteConfig", "Promotion", "promote"]
 
 Done = Literal["promoted", "already", "refused", "started", "stopped", "rolled back"]
 
@@ -155,16 +154,6 @@ def promote(workspace: Workspace, name: str, words: Sequence[str]) -> Promotion:
     champion = next((entry.digest for entry in reversed(history) if entry.alias == "champion"), None)
     case = _Case(workspace, name, config, history, champion, challenger)
     return _try(case) if config.trial else _decide(case)
-
-
-def standing(workspace: Workspace, name: str) -> Comparison | None:
-    """Where the running trial of a name stands; None where none runs, or nothing is known yet.
-
-    Raises:
-        UsageError: Translations were corrected, and sacrebleu is not installed.
-    """
-    running = workspace.experiments.running(name)
-    return None if running is None else _look(workspace, running).comparison
 
 
 def _decide(case: _Case) -> Promotion:
@@ -354,7 +343,7 @@ def _stopped(workspace: Workspace, trial: Experiment, config: PromoteConfig, why
 def _look(workspace: Workspace, trial: Experiment) -> Standing:
     with Index.open(workspace) as index:
         index.refresh()
-        return look(index, trial)
+        return standing(index, trial)
 
 
 def _model_of(workspace: Workspace, digest: str) -> str:
