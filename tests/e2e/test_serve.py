@@ -365,3 +365,7 @@ def test_a_key_is_made_and_shown_once(danlu: Any) -> None:
     assert said.json["key"].startswith("danlu-")
     assert said.json["key"] not in (danlu.workspace / "keys.json").read_text()
     assert danlu("serve", "--new-key", "the web site").code == 2
+    less = danlu("serve", "--new-key", "an app", "scopes=[ask]", "per_minute=60", "--json")
+    assert (less.json["scopes"], less.json["per_minute"]) == (["ask"], 60)
+    for wrong in ("scopes=[]", "scopes=[asks]", "per_minute=0", "port=8000"):
+        assert danlu("serve", "--new-key", "another", wrong).code == 2

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING
 
 from danlu.cli.verb import Answer, Call
 from danlu.core.errors import UsageError
-
-if TYPE_CHECKING:
-    from danlu.serve.config import ServeConfig
 
 __all__ = ["key_made", "served"]
 
@@ -27,9 +23,11 @@ def served(call: Call, targets: list[str], overrides: list[str]) -> Answer:
         what = f"serving needs packages that are not installed: {', '.join(missing)}"
         raise UsageError(what, advice="pip install 'danlu[serve]'")
     from danlu.board import board
+    from danlu.core.config import read_overrides, resolve
+    from danlu.serve.config import ServeConfig
     from danlu.serve.server import named_models, serve
 
-    config = _config(overrides)
+    config = resolve(ServeConfig, [read_overrides(overrides)]).config
     models = named_models(call.workspace, targets)
     shown: list[str] = []
 
@@ -46,18 +44,16 @@ def key_made(call: Call, name: str, overrides: list[str]) -> Answer:
     """Make a key and show it, this once.
 
     Raises:
-        UsageError: The name is empty or taken.
+        UsageError: The name is empty or taken, or what it is to be used for is not understood.
     """
-    from danlu.serve.keys import make_key
-
-    path = _config(overrides).keys or call.workspace.root / "keys.json"
-    key, made = make_key(path, name)
-    text = f"{key}\n\nkey {made.id} of {made.name}: it is shown this once, and cannot be shown again"
-    return Answer({"key": key, "id": made.id, "name": made.name, "file": str(path)}, text)
-
-
-def _config(overrides: list[str]) -> ServeConfig:
     from danlu.core.config import read_overrides, resolve
-    from danlu.serve.config import ServeConfig
+    from danlu.serve.keys import KeyConfig, make_key
 
-    return resolve(ServeConfig, [read_overrides(overrides)]).config
+    config = resolve(KeyConfig, [read_overrides(overrides)]).config
+    path = config.keys or call.workspace.root / "keys.json"
+    key, made = make_key(path, name, config.scopes, config.per_minute)
+    rate = "" if made.per_minute is None else f", {made.per_minute} times a minute"
+    text = f"{key}\n\nkey {made.id} of {made.name}: it is shown this once, and cannot be shown again\n"
+    text += f"scopes: {', '.join(made.scopes)}{rate} (scopes=[ask] or per_minute=60 after NAME: one that may do less)"
+    facts = {"key": key, "id": made.id, "name": made.name, "scopes": list(made.scopes), "per_minute": made.per_minute}
+    return Answer({**facts, "file": str(path)}, text)

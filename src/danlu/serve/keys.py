@@ -16,10 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from pydantic import Field
+
+from danlu.core.config import Config
 from danlu.core.errors import CorruptError, UsageError
 from danlu.core.files import lock, read_json, write_json
 
-__all__ = ["Key", "KeyRing", "Scope", "make_key"]
+__all__ = ["Key", "KeyConfig", "KeyRing", "Scope", "make_key"]
 
 Scope = Literal["ask", "metrics", "label"]
 """What a key may be used for.
@@ -32,6 +35,17 @@ does not have it.
 
 _FORM = re.compile(r"danlu-([0-9a-f]{12})-[A-Za-z0-9_-]{43}")
 _NOBODY = "0" * 64
+
+
+class KeyConfig(Config):
+    """A key that is to be made."""
+
+    keys: Path | None = None
+    """The file of API keys; null: ``keys.json`` in the workspace."""
+    scopes: tuple[Scope, ...] = get_args(Scope)
+    """What it may be used for."""
+    per_minute: int | None = Field(None, gt=0)
+    """Requests that it may be used for in a minute; null: as many as come."""
 
 
 @dataclass(frozen=True, kw_only=True)
