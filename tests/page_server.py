@@ -258,6 +258,7 @@ def board(empty: bool = False) -> dict[str, Any]:
         ("unknown", 0.021, 0.002, 1.0, False),
         ("embedding", 0.058, 0.049, 0.0021, True),
         ("classes", 0.037, 0.012, 1.0, False),
+        ("latency", 0.041, None, None, False),
         ("confidence", 0.155, 0.118, 0.031, True),
     ]
     keys = ("signal", "effect", "excess", "p_adjusted", "alarm")

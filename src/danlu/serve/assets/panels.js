@@ -19,9 +19,10 @@ const DECISIONS = {
   inconclusive: ["inconclusive", "没有结论"],
 };
 const MODES = { live: ["each user is answered by one of the two", "每个用户由其中一个模型应答"], shadow: ["both answer, the champion’s is shown", "两者都应答，显示冠军的回答"] };
-const ALIASES = { champion: ["champion", "冠军"], challenger: ["challenger", "挑战者"] };
+const ALIASES = { champion: ["champion", "冠军"], challenger: ["challenger", "挑战者"], latest: ["latest", "最新"] };
 const nameOf = (id) => id.split("@")[0];
 const both = (value) => [value, value];
+const written = (value, write) => (value === null || value === undefined ? "–" : write(value)); // not known yet
 const hash = (digest) => h("code", { translate: "no", title: both(digest) }, digest.slice(0, 12));
 
 /** What stands where there is nothing yet: what will be here, and the command that brings it. */
@@ -115,7 +116,7 @@ export const PANELS = {
         heads(["signal", "信号"], ["state", "状态"], ["effect", "幅度"], ["beyond the usual", "超出平常"], ["p, corrected", "p（校正）"]),
         drift.map(({ signal, effect, excess, p_adjusted: p, alarm }) => [SIGNALS[signal] ? h("span", { say: SIGNALS[signal] }) : signal,
           h("span", { class: alarm ? "badge no" : "badge yes", say: alarm ? ["alarm", "警报"] : ["as usual", "正常"] }),
-          effect.toFixed(3), signed(excess, 3), pValue(p)])))),
+          written(effect, (x) => x.toFixed(3)), written(excess, (x) => signed(x, 3)), written(p, pValue)])))),
   },
   confidence: {
     title: ["How sure it was", "把握程度"],
@@ -141,7 +142,7 @@ export const PANELS = {
         h("thead", { class: "unseen" }, h("tr", {}, h("th", { scope: "col", say: ["class", "类别"] }), h("td", {}), h("th", { scope: "col", say: ["answers", "回答"] }))),
         h("tbody", {}, Object.entries(labels).sort(([, a], [, b]) => b - a).map(([name, n]) => {
           const bar = h("span", { class: "bar" });
-          bar.style.setProperty("--share", percent(n / all, 2));
+          bar.style.setProperty("--share", `${(100 * n) / all}%`);
           return h("tr", {}, h("th", { scope: "row", translate: "no" }, name), h("td", { class: "track", "aria-hidden": "true" }, bar),
             h("td", { class: "n", translate: "no" }, `${integer(n)} · ${percent(n / all)}`));
         })));

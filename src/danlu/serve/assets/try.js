@@ -85,7 +85,7 @@ export function classified(model, found) {
   const rows = Object.entries(probabilities).sort(([, a], [, b]) => b - a);
   const drawn = rows.map(([name, share]) => {
     const bar = h("span", { class: "bar" });
-    bar.style.setProperty("--share", percent(share, 2));
+    bar.style.setProperty("--share", `${100 * share}%`);
     return h("tr", { class: name === label && "mine" }, h("th", { scope: "row", translate: "no" }, name),
       h("td", { class: "track", "aria-hidden": "true" }, bar), h("td", { class: "n", translate: "no" }, percent(share)));
   });

@@ -19,8 +19,8 @@ export function reasons(model, { input, picture }, signal) {
   const load = async () => {
     section.replaceChildren(heading(), h("p", { class: "empty", say: ["Looking for what decided …", "正在寻找起作用的部分……"] }));
     try {
-      const found = await ask("/explain", { model: model.id, input }, { signal });
-      section.replaceChildren(heading(), ...(found.spans ? words(found, input) : places(found, picture)));
+      const explained = await ask("/explain", { model: model.id, input }, { signal });
+      section.replaceChildren(heading(), ...(explained.spans ? words(explained, input) : places(explained, picture)));
     } catch (refusal) {
       if (refusal.name === "AbortError") return;
       if (!refusal.what) throw refusal;
@@ -36,12 +36,14 @@ export function reasons(model, { input, picture }, signal) {
   return section;
 }
 
-function legend(label, method) {
+function legend(label) {
   return h("p", { class: "note legend" },
     h("span", { class: "key for", say: [`speaks for ${label}`, `支持 ${label}`] }),
-    h("span", { class: "key against", say: ["speaks against it", "反对"] }),
-    method && h("span", { class: "method", say: [`method: ${method}`, `方法：${method}`] }));
+    h("span", { class: "key against", say: ["speaks against it", "反对"] }));
 }
+
+/** How the reasons were found, as the server says it. */
+const howFound = (method) => h("details", {}, h("summary", { say: ["How this was found", "如何得出"] }), h("p", { class: "note", lang: "en", translate: "no" }, method));
 
 function words({ text, spans, label, method }, input) {
   const most = Math.max(...spans.map(({ weight }) => Math.abs(weight)), 1e-12);
@@ -62,9 +64,9 @@ function words({ text, spans, label, method }, input) {
   const ahead = listed(ranked.filter(({ weight }) => weight > 0).slice(0, MOST_LISTED));
   const behind = listed(ranked.filter(({ weight }) => weight < 0).slice(-MOST_LISTED).reverse());
   const seen = text === input ? null : h("p", { class: "note", say: ["Shown as the model read it, after cleaning.", "显示的是清洗后模型读到的文本。"] });
-  return [shaded, legend(label, method), seen,
+  return [shaded, legend(label), seen,
     h("details", {}, h("summary", { say: ["As a table", "表格"] }), h("div", { class: "two close" },
-      table(heads(`most for ${label}`, `最支持 ${label}`), ahead), table(heads("most against it", "最反对"), behind)))].filter(Boolean);
+      table(heads(`most for ${label}`, `最支持 ${label}`), ahead), table(heads("most against it", "最反对"), behind))), howFound(method)].filter(Boolean);
 }
 
 function places({ weights, height, width, label, method }, picture) {
@@ -81,7 +83,7 @@ function places({ weights, height, width, label, method }, picture) {
     const cell = 3 * Math.min(2, Math.floor((3 * y) / height)) + Math.min(2, Math.floor((3 * x) / width));
     sums[weight < 0 ? 1 : 0][cell] += Math.abs(weight);
     const grey = 60 + 0.45 * (0.299 * base[at] + 0.587 * base[at + 1] + 0.114 * base[at + 2]);
-    const share = Math.sqrt(Math.abs(weight) / most);
+    const share = Math.abs(weight) / most;
     const colour = weight < 0 ? [72, 150, 232] : [240, 84, 48];
     for (let c = 0; c < 3; c++) out.data[at + c] = grey + share * (colour[c] - grey);
     out.data[at + 3] = 255;
@@ -96,7 +98,7 @@ function places({ weights, height, width, label, method }, picture) {
   return [h("div", { class: "shots" },
     h("figure", {}, plain, h("figcaption", { say: ["what the model saw", "模型看到的图"] })),
     h("figure", {}, shown, h("figcaption", { say: ["what decided", "起作用的部位"] }))),
-  h("p", { class: "note", say: text }), legend(label, method)];
+  h("p", { class: "note", say: text }), legend(label), howFound(method)];
 }
 
 function strongest(sums) {

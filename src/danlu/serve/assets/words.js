@@ -42,11 +42,19 @@ export function speak(chosen) {
 /** A name or a number, which is the same in both languages. */
 export const same = (value) => [String(value), String(value)];
 
-/** 0.931 -> 93.1% */
-export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}%`;
+/** 0.931 -> 93.1%; what is not nothing, or not everything, does not look as if it were. */
+export function percent(share, digits = 1) {
+  const least = 10 ** -digits;
+  if (share > 0 && 100 * share < least / 2) return `<${least.toFixed(digits)}%`;
+  if (share < 1 && 100 * (1 - share) < least / 2) return `>${(100 - least).toFixed(digits)}%`;
+  return `${(100 * share).toFixed(digits)}%`;
+}
 
 /** A number with its sign, which is a real minus. */
-export const signed = (value, digits) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`;
+export function signed(value, digits) {
+  const shown = Math.abs(value).toFixed(digits);
+  return Number(shown) === 0 ? shown : `${value < 0 ? "−" : "+"}${shown}`;
+}
 
 /** 12345 -> 12,345 */
 export const integer = (value) => Math.round(value).toLocaleString("en-US");
