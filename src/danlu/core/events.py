@@ -24,7 +24,7 @@ from typing import Any
 from danlu.core.errors import CorruptError
 from danlu.core.files import explained, fsync_folder
 
-__all__ = ["EventLog", "read_events"]
+__all__ = ["EventLog", "event_of", "read_events"]
 
 _OFTEN = frozenset({"request", "shadow"})
 """Events for which nobody waits until they are on the disk."""
@@ -100,8 +100,26 @@ def read_events(folder: Path) -> Iterator[dict[str, Any]]:
     found = []
     for path in sorted(folder.glob("*.jsonl")):
         for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-            try:
-                found.append(json.loads(line))
-            except ValueError as error:
-                raise CorruptError("not an event", where=f"{path}:{number}", advice="remove this line") from error
-    yield from sorted(found, key=lambda event: event["time"])
+            found.append(event_of(line, f"{path}:{number}"))
+    yield from sorted(found, key=lambda event: float(event["time"]))
+
+
+def event_of(line: bytes, where: str) -> dict[str, Any]:
+    """The event that a line of a file holds.
+
+    Args:
+        line: The line.
+        where: The file and the number of the line, for the message.
+
+    Raises:
+        CorruptError: It is not one: no JSON object with a ``time`` and the name of an ``event``.
+    """
+    try:
+        event = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        event = None
+    if isinstance(event, dict) and isinstance(event.get("event"), str):
+        at = event.get("time")
+        if isinstance(at, int | float) and not isinstance(at, bool) and abs(at) < 2**63:
+            return event
+    raise CorruptError("not an event", where=where, advice="remove this line")

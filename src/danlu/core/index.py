@@ -26,6 +26,7 @@ import sqlalchemy as sa
 
 from danlu.core.database import EVENTS, FILES, Database
 from danlu.core.errors import CorruptError, DanluError
+from danlu.core.events import event_of
 from danlu.core.files import explained
 from danlu.core.workspace import Workspace
 
@@ -340,25 +341,18 @@ def _next_lines(file: IO[bytes]) -> list[bytes]:
 
 def _columns(path: Path, number: int, line: bytes) -> dict[str, Any]:
     """A line of a file as a row."""
-    try:
-        text = line.decode()
-        event = json.loads(text)
-        time, kind = _number(event["time"]), event["event"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        text, time, kind = "", None, None
-    if time is None or not isinstance(kind, str):
-        raise CorruptError("not an event", where=f"{path}:{number}", advice="remove this line")
+    event = event_of(line, f"{path}:{number}")
     source = event.get("source")
     return {
         "line": number,
-        "time": time,
-        "event": _word(kind),
+        "time": float(event["time"]),
+        "event": _word(event["event"]),
         **{key: _word(event.get(key)) for key in ("name", "digest", "id", "request")},
         "input": _whole(event.get("index", 0)),
         "source": _word(f"{source.get('kind')}:{source.get('id')}") if isinstance(source, dict) else None,
         "status": _whole(event.get("status")),
         "seconds": _number(event.get("seconds")),
-        "body": text[:-1],
+        "body": line[:-1].decode(),
     }
 
 

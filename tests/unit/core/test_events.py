@@ -57,10 +57,31 @@ def test_a_line_that_a_crash_cut_short_is_left_out(tmp_path: Path) -> None:
         assert [event["event"] for event in read_events(tmp_path)] == ["one"]
 
 
-def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{",
+        b'{"time": 1, "event": "\xff"}',
+        b"7",
+        b"null",
+        b"[]",
+        b"",
+        b'{"event": "x"}',
+        b'{"time": 1}',
+        b'{"time": "1", "event": "x"}',
+        b'{"time": NaN, "event": "x"}',
+        b'{"time": 1e400, "event": "x"}',
+        b'{"time": 1%s, "event": "x"}' % (b"0" * 400),
+        b'{"time": true, "event": "x"}',
+        b'{"time": 1, "event": 7}',
+        b"[" * 10_000,
+    ],
+    ids=lambda line: line[:30].decode(errors="replace"),
+)
+def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
     log = EventLog(tmp_path, "serve")
     log.write("one")
-    log.path.write_bytes(log.path.read_bytes() + b"{\xff}\n")
+    log.path.write_bytes(log.path.read_bytes() + line + b"\n")
     log.write("three")
     with pytest.raises(CorruptError) as caught:
         list(read_events(tmp_path))
