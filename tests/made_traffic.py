@@ -38,7 +38,7 @@ class Traffic:
     Args:
         folder: Where the workspace is made.
         task: Of the model.
-        n: Records of its data; eight in ten are its test split, 30 of which make a window.
+        n: Records of its data; eight in ten are its test split.
         predictor: The model; None: a tiny neural one.
     """
 

@@ -32,6 +32,7 @@ from danlu.data.clean import standard_texts
 from danlu.data.stage import image_size, read_images, read_split, require_split
 from danlu.data.tokenizer import encode
 from danlu.model.classifier import NeuralClassifier
+from danlu.model.ensemble import Ensemble
 from danlu.model.image_classifier import NeuralImageClassifier
 from danlu.model.predictor import Predictor
 from danlu.model.text import TextModel
@@ -69,7 +70,8 @@ class Reader:
         if predictor.task == "masked-language-modelling":
             what = "a model that guesses hidden tokens answers nobody, and is not watched"
             raise UsageError(what, advice="fine-tune it for a task, and watch that model")
-        self._unknown = _unknown_tokens(predictor)
+        self._inside = _inside(predictor)
+        self._unknown = None if self._inside is None else _unknown_tokens(self._inside)
 
     @property
     def task(self) -> str:
@@ -140,17 +142,17 @@ class Reader:
 
     def read(self, texts: Sequence[str], characters: str) -> tuple[np.ndarray | None, Columns]:
         """The class probabilities of texts, where there are classes and somebody has to ask; and what they are like."""
-        answerer = self._predictor.answerer
+        inside = self._inside
         numbers = {"length": np.array([len(text) for text in texts], np.float64)}
-        if self._unknown is not None and isinstance(answerer, TextModel):
-            tokens = encode(answerer.tokenizer, texts, None, special=False)
+        if self._unknown is not None and inside is not None:
+            tokens = encode(inside.tokenizer, texts, None, special=False)
             is_unknown = np.append(np.isin(tokens.ids, self._unknown), False).cumsum()
             before = np.concatenate([[0], is_unknown])[tokens.offsets]
             numbers["unknown"] = np.diff(before) / np.maximum(1, tokens.lengths)
         counts = {"characters": count_characters(texts, characters)}
-        if isinstance(answerer, NeuralClassifier):
-            asked, vectors = with_vectors(answerer.module, len(texts), lambda: answerer.predict_proba(texts))
-            return asked, Columns(numbers, counts, vectors)
+        if isinstance(inside, NeuralClassifier):
+            asked, vectors = with_vectors(inside.module, len(texts), lambda: inside.predict_proba(texts))
+            return (asked if inside is self._predictor.answerer else None), Columns(numbers, counts, vectors)
         return None, Columns(numbers, counts)
 
     def seen(self, pictures: NDArray[np.uint8]) -> tuple[np.ndarray | None, Columns]:
@@ -281,11 +283,16 @@ def _asked(
     return characters, Columns.joined(parts), np.concatenate(answers) if names else None, label_B
 
 
-def _unknown_tokens(predictor: Predictor) -> NDArray[np.int64] | None:
+def _inside(predictor: Predictor) -> TextModel | None:
+    """The network that reads texts, where there is one: of an ensemble, its first."""
+    answerer = predictor.answerer
+    among = answerer.members.values() if isinstance(answerer, Ensemble) else [answerer]
+    return next((each for each in among if isinstance(each, TextModel)), None)
+
+
+def _unknown_tokens(model: TextModel) -> NDArray[np.int64] | None:
     """Tokens that stand for what the vocabulary lacks; None where it lacks nothing."""
-    if not isinstance(predictor.answerer, TextModel):
-        return None
-    vocabulary = predictor.answerer.tokenizer.get_vocab()
+    vocabulary = model.tokenizer.get_vocab()
     if "<0x00>" not in vocabulary and "[UNK]" not in vocabulary:
         return None
     return np.array([number for token, number in vocabulary.items() if _UNKNOWN.fullmatch(token)], np.int64)

@@ -43,8 +43,12 @@ from danlu.reference import Reader, reference_of
 __all__ = ["BASE_WINDOWS", "Monitor", "MonitorConfig"]
 
 WINDOW = 200
-"""Records in a window, unless the reference is too small for it: in smaller ones distances are noisy, PSI above all."""
+"""Records in a window, unless the reference is too small for it."""
+USUAL_WINDOWS = 50
+"""Reference windows that are aimed at: with them a large drift is found in half as many windows as with 20, and a small
+one in as many records (``bench/watching.py``)."""
 SMALLEST_WINDOW = 20
+"""In smaller ones distances are little but noise, PSI above all."""
 BASE_WINDOWS = 10
 """The first live windows of a model that writes, which later ones are compared with."""
 _COUNTED = {"content": "records", "service": "requests"}
@@ -54,7 +58,7 @@ class MonitorConfig(Config):
     """How a model's traffic is watched. The first four are settled when a watch begins."""
 
     window: int | None = Field(None, ge=SMALLEST_WINDOW)
-    """Records, or requests, in a window; null: 200, or as many as leave 20 reference windows of the test split."""
+    """Records, or requests, in a window; null: 200, or fewer (down to 20) where the test split then makes 50 windows."""
     level: float = Field(0.05, gt=0, lt=1)
     """The chance that a watch, in its whole life, raises any false alarm."""
     minimum: dict[str, float] = {}
@@ -188,7 +192,8 @@ class Monitor:
             return self._config.window or WINDOW
         n = len(self.reference.columns)
         most = (n - n // 3) // MIN_REFERENCE_WINDOWS
-        window = self._config.window or min(WINDOW, most)
+        aimed = (n - n // 3) // USUAL_WINDOWS
+        window = self._config.window or min(WINDOW, max(SMALLEST_WINDOW, aimed))
         if window > most or most < SMALLEST_WINDOW:
             what = f"{n:,} test records make {MIN_REFERENCE_WINDOWS} reference windows of {most} records at most"
             least = SMALLEST_WINDOW * MIN_REFERENCE_WINDOWS * 3 // 2

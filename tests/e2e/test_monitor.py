@@ -28,9 +28,9 @@ def test_a_drift_of_real_requests_is_found_and_stands_on_the_board(
 ) -> None:
     traffic = Traffic(tmp_path)
     with serving(traffic.workspace.root, "tiny@champion", folder=tmp_path / "block") as served:
-        texts = [*fresh_texts(90, 1), *other_texts(360, 2)]
-        for start in range(0, len(texts), 30):
-            assert served.ask("/predict", {"inputs": texts[start : start + 30]}).status == 200
+        texts = [*fresh_texts(60, 1), *other_texts(240, 2)]
+        for start in range(0, len(texts), 20):
+            assert served.ask("/predict", {"inputs": texts[start : start + 20]}).status == 200
         told = monitored(served, capsys)
         assert told["n_requests"] == 15
         alarms = {alert["signal"] for alert in told["alerts"]}  # type: ignore[attr-defined]

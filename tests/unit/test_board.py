@@ -95,7 +95,7 @@ def test_a_trial_under_way_is_told(workspace: Workspace) -> None:
 def test_drift_is_told_as_the_watch_left_it(tmp_path: Path) -> None:
     traffic = Traffic(tmp_path)
     traffic.now = time.time() - 600
-    traffic.ask([*fresh_texts(150, 1), *other_texts(360, 2)])
+    traffic.ask([*fresh_texts(100, 1), *other_texts(240, 2)])
     assert board(traffic.workspace, "tiny")["drift"] == []
     watched = monitor(traffic.workspace, "tiny", [], Listener()).facts
     found = board(traffic.workspace, "tiny")
