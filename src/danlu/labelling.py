@@ -123,10 +123,11 @@ def bring_in(workspace: Workspace, name: str, file: Path, progress: Progress) ->
         for given in records:
             if given.request is not None and given.request not in asked:
                 asked[given.request] = index.request(given.request)
-            whole = complete(given, asked.get(given.request or ""))
+            about = asked.get(given.request or "")
+            whole = complete(given, about)
             if (before := there.get(given.id)) is None:
                 new.append(whole)
-            elif not given.id.startswith("import-") and whole.plain() != as_record(before).plain():
+            elif not given.id.startswith("import-") and whole.plain() != complete(as_record(before), about).plain():
                 what = f"the id {given.id!r} was used before, for something else"
                 raise DataError(what, where=str(file), advice="give the record another id; nothing was taken in")
     log = EventLog(workspace.events, "feedback")

@@ -16,10 +16,13 @@ from danlu.core.events import read_events
 from danlu.core.progress import Silent
 from danlu.data.stage import read_split
 from danlu.improving import improve
+from danlu.recording import record
 from danlu.report.stage import write_data_card
+from danlu.train.baseline import train_baseline
+from danlu.train.ensemble import train_ensemble
 from danlu.verifying import verify
 from made_feedback import asked, champion, feedback_of, fresh, tell
-from small import Listener, translated, write_csv
+from small import SCORE, Listener, recipe_text, translated, write_csv
 
 OTHER = {"good": "bad", "bad": "good"}
 QUICK = ["evaluate.bootstrap=100", "evaluate.permutations=1000"]
@@ -329,3 +332,17 @@ def test_a_neural_model_is_trained_again_by_its_own_recipe(tmp_path):
             improve(workspace, "tiny", ["held_out=0.5", *words], Silent())
     with pytest.raises(DanluError, match="one process"):
         improve(workspace, "tiny", ["held_out=0.5", "train.processes=2"], Silent())
+    recipe = tmp_path / "gru.yaml"
+    recipe.write_text(recipe_text("gru"), encoding="utf-8")
+    improve(workspace, "tiny", ["held_out=0.5", f"recipe={recipe}", "train.epochs=1", *QUICK], Silent())
+    assert any(each.json("model.json")["family"] == "gru" for each in workspace.all("model"))
+    # Several models as one: each is trained again, here found again, and their weights are fitted anew.
+    dataset = workspace.with_digest(model.manifest["parents"]["dataset"])
+    simple = train_baseline(workspace, "tiny-tfidf", dataset, "tfidf-lr", SCORE, Silent())
+    both = train_ensemble(workspace, "tiny", dataset, {"bert": model, "tfidf-lr": simple}, SCORE, Silent())
+    workspace.ledger.set_alias("tiny", "champion", record(workspace, both, Silent()), reason="both are better")
+    facts = facts_of(improve(workspace, "tiny", ["held_out=0.5", *QUICK], Silent()))
+    made = workspace.with_digest(facts["models"]["challenger"]["digest"])
+    assert made.json("model.json")["family"] == "ensemble"
+    assert made.manifest["parents"]["bert"] == challenger.digest
+    assert made.manifest["parents"]["tfidf-lr"] != simple.digest
