@@ -39,6 +39,7 @@ bench: setup
 	$(BIN)/python bench/dedup.py danlu-workspace/samples/zh-poetry
 	PYTHONPATH=src:tests $(BIN)/python bench/parity.py
 	$(BIN)/python bench/decoding.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/index.py
 	PYTHONPATH=src:tests $(BIN)/python bench/kills.py
 	PYTHONPATH=src:tests $(BIN)/python bench/faults.py
 	$(BIN)/python bench/plans.py
