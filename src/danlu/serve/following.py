@@ -158,30 +158,27 @@ class Seat:
 
         One whose model does another task is none: callers would be answered something else than they ask.
         """
-        for worker in self._held:
-            if worker.model.digest == digest and worker.ready:
-                if (ending := self._ending.pop(worker, None)) is not None:
-                    ending.cancel()
-                return worker
         try:
-            return await self._begun(digest)
+            held = (each for each in self._held if each.ready and each.model.digest == digest)
+            worker = next(held, None) or await self._begun(digest)
+            if worker.facts["task"] != self.worker.facts["task"]:
+                what = f"{self.called} is for {self.worker.facts['task']}, and the new model for {worker.facts['task']}"
+                raise DanluError(what, where=str(worker.model.path), advice="serve it under another name")
         except Exception as error:  # whatever is wrong with the new one, the old one goes on
             self.n_failed += 1
             facts = {"name": self.target.name, "model": self.called, "digest": digest}
             self._tell("swap failed", **facts, reason=str(error) or repr(error))
             return None
+        if (ending := self._ending.pop(worker, None)) is not None:
+            ending.cancel()
+        return worker
 
     async def _begun(self, digest: str) -> Worker:
         while len(self._ending) >= _MOST_ENDING:
             await asyncio.wait(list(self._ending.values()), return_when=asyncio.FIRST_COMPLETED)
-        model = await asyncio.to_thread(self._find, digest)
-        worker = self._make(model)
-        self._held.add(worker)
-        # Whatever becomes of it, a process that is held and not meant is ended when the change is over.
+        worker = self._make(await asyncio.to_thread(self._find, digest))
+        self._held.add(worker)  # whatever becomes of it: what is held and not meant ends when the change is over
         await worker.start()
-        if worker.facts["task"] != self.worker.facts["task"]:
-            what = f"{self.called} is for {self.worker.facts['task']}, and the new model for {worker.facts['task']}"
-            raise DanluError(what, where=str(model.path), advice="serve it under another name")
         return worker
 
     async def _end(self, worker: Worker) -> None:

@@ -136,6 +136,24 @@ def test_a_model_that_cannot_be_served_changes_nothing(workspace: Workspace, way
     assert reason in failed["reason"]
 
 
+def test_a_model_for_another_task_is_none_though_its_process_has_not_ended_yet(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danlu.serve.following._GRACE", 60)
+    good, bad = make_word(workspace, "good"), make_word(workspace, "bad", task="translation")
+
+    async def scene() -> None:
+        async with serving_words(workspace, good) as service:
+            promote(workspace, bad)
+            await until(lambda: service.seats[NAME].n_failed == 1)
+            workspace.ledger.set_alias("other", "champion", good, reason="a change")
+            await until(lambda: service.seats[NAME].n_failed == 2)
+            assert await asked(service) == "good"
+            assert service.seats[NAME].n_starts == 2
+
+    run(scene())
+
+
 def test_a_damaged_model_and_a_damaged_ledger_change_nothing(workspace: Workspace) -> None:
     good, bad = make_word(workspace, "good"), make_word(workspace, "bad")
     (bad.path / "word.json").write_text("{}")
