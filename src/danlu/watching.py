@@ -58,7 +58,7 @@ class MonitorConfig(Config):
     """How a model's traffic is watched. The first four are settled when a watch begins."""
 
     window: int | None = Field(None, ge=SMALLEST_WINDOW)
-    """Records, or requests, in a window; null: 200, or fewer (down to 20) where the test split then makes 50 windows."""
+    """Records, or requests, in a window; null: 200, or fewer, down to 20, so that the test split makes 50 windows."""
     level: float = Field(0.05, gt=0, lt=1)
     """The chance that a watch, in its whole life, raises any false alarm."""
     minimum: dict[str, float] = {}
