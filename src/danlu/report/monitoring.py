@@ -15,7 +15,7 @@ from danlu.core.progress import Progress
 from danlu.core.workspace import Workspace
 from danlu.report.monitoring_pictures import MOST, Write, accuracy_picture, signal_picture
 from danlu.report.page import render
-from danlu.report.words import Text, code, decimal, duration, integer, percent, t
+from danlu.report.words import Text, code, decimal, duration, exact_p, integer, percent, t
 
 __all__ = ["SIGNALS", "monitoring_page", "write_monitoring"]
 
@@ -139,7 +139,7 @@ def _shown(signal: Mapping[str, Any], series: Mapping[str, Any], facts: Mapping[
             "最近 {v}，通常 {u}；p = {p}。",
             v=write(signal["effects"][-1]),
             u=write(signal["usual"]),
-            p=f"{signal['p_adjusted']:.2g}",
+            p=exact_p(signal["p_adjusted"]),
         )
     if signal["p_adjusted"] is not None and signal["p_adjusted"] <= facts["watch"]["level"] and not signal["alarm_at"]:
         said = t(
