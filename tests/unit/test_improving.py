@@ -122,7 +122,7 @@ def test_the_dataset_is_the_old_one_and_what_was_learnt_and_every_other_record_h
 
 def flooded(workspace, model):
     """One user in nine gives four fifths of all feedback, and all of it is wrong."""
-    rows = served(workspace, model, 560)
+    rows = served(workspace, model, 800)
     tell(workspace, labelled(rows[:120]))
     tell(workspace, [feedback_of(r, f"user:{n % 8}", label=label) for n, (r, _, label) in enumerate(rows[120:160])])
     tell(workspace, [feedback_of(request, "user:flood", label=OTHER[label]) for request, _, label in rows[160:]])
@@ -132,7 +132,7 @@ def flooded(workspace, model):
 def test_who_floods_wrong_labels_does_little_harm_and_without_a_quota_would_do_much(world):
     workspace, model = world
     share = flooded(workspace, model)
-    assert share > 0.7
+    assert share == 0.8
     guarded = facts_of(improve(workspace, "tiny", ["held_out=0.6", "quota=0.2", *QUICK], Silent()))
     by_source = {each["source"]: each for each in guarded["sources"]}
     assert 0 < by_source["user:flood"]["n_used"] <= 0.2 * guarded["feedback"]["n_used"]
@@ -141,7 +141,7 @@ def test_who_floods_wrong_labels_does_little_harm_and_without_a_quota_would_do_m
     assert workspace.ledger.resolve("tiny", "challenger") == guarded["models"]["challenger"]["digest"]
     entries = len(workspace.ledger.entries())
     unguarded = facts_of(improve(workspace, "tiny", ["held_out=0.6", "quota=1", *QUICK], Silent()))
-    assert unguarded["feedback"]["n_used"] > guarded["feedback"]["n_used"] + 300
+    assert unguarded["feedback"]["n_used"] > guarded["feedback"]["n_used"] + 500
     assert unguarded["gate"]["difference"] < -0.2  # what the quota has prevented
     assert not unguarded["passed"]  # and the gold set is the second line: no alias moves
     assert len(workspace.ledger.entries()) == entries
