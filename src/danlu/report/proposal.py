@@ -105,7 +105,7 @@ def _lead(facts: Mapping[str, Any], judged: list[dict[str, Any]]) -> Text:
         low=metric.delta(gate["low"]),
         high=metric.delta(gate["high"]),
         m=metric.delta(gate["margin"]).removeprefix("+"),
-        shown=t("ruled out", "已被排除") if facts["passed"] else t("not ruled out", "尚不能排除"),
+        shown=_shown(gate),
     )
     old = t(
         "On the old test: {d} {unit} ({low} to {high}; p {p}).",
@@ -122,6 +122,15 @@ def _lead(facts: Mapping[str, Any], judged: list[dict[str, Any]]) -> Text:
         else t("No alias was moved.", "没有移动任何别名。")
     )
     return t("{found} {old} {after}", "{found}{old}{after}", found=found, old=old, after=after)
+
+
+def _shown(gate: Mapping[str, Any]) -> Text:
+    """What is known of a loss as large as the margin."""
+    if gate["passed"]:
+        return t("ruled out", "已被排除")
+    if gate["high"] < -gate["margin"]:
+        return t("certain enough", "几乎已成定局")
+    return t("not ruled out", "尚不能排除")
 
 
 def _unused(dataset: Artifact, counts: Mapping[str, int]) -> list[dict[str, Any]]:
