@@ -129,7 +129,7 @@ def _shown(gate: Mapping[str, Any]) -> Text:
     if gate["passed"]:
         return t("ruled out", "已被排除")
     if gate["high"] < -gate["margin"]:
-        return t("certain enough", "几乎已成定局")
+        return t("as good as certain", "极大")
     return t("not ruled out", "尚不能排除")
 
 
