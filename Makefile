@@ -1,16 +1,18 @@
 # make demo   set up, fetch the sample, run the whole cycle, print where the report is
 # make test   set up, run every test
+# make loop   the whole cycle on real data: train, serve, watch, learn, try, promote; about twenty minutes
 # make check  lint, format and types
 # make bench  the measurements quoted in docs/log.md
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+DIR    ?= danlu-workspace/loop
 READY  := $(VENV)/.ready
 
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup demo test check bench
+.PHONY: setup demo loop test check bench
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -25,6 +27,10 @@ demo: setup
 	$(BIN)/danlu fetch zh-reviews
 	$(BIN)/danlu run recipes/reviews.yaml
 	@echo; echo "danlu is in $(BIN); to call it by its name: . $(BIN)/activate"
+
+loop: setup
+	$(BIN)/danlu fetch zh-reviews
+	$(BIN)/python bench/loop.py --folder $(DIR) --into docs/loop
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
