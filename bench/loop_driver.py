@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -53,17 +54,22 @@ class Commands:
             LoopError: It ends otherwise.
         """
         print(f"  $ danlu {' '.join(words)}", flush=True)
-        start = time.monotonic()
+        start, worked = time.monotonic(), _cpu_seconds()
         done = subprocess.run(
             [*self.line(*words), "--json"], capture_output=True, text=True, check=False, cwd=self.cwd, env=environment()
         )
         seconds = time.monotonic() - start
-        print(f"    ({seconds:.0f} s)", flush=True)
+        print(f"    ({seconds:.0f} s, of CPU {_cpu_seconds() - worked:.0f} s)", flush=True)
         if done.returncode not in codes:
             told = "\n".join((done.stdout + done.stderr).splitlines()[-40:])
             raise LoopError(f"danlu {' '.join(words)} ended with {done.returncode}, not {codes}:\n{told}")
         facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return {**facts, "exit_code": done.returncode, "seconds": seconds}
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def environment() -> dict[str, str]:

@@ -45,13 +45,13 @@ class Sizes:
     """
 
     held_out: int = 2000
-    shifted: int = 2200
-    gold: int = 500
-    trial: int = 2400
-    after: int = 600
-    test: float = 0.25
+    shifted: int = 1600
+    gold: int = 400
+    trial: int = 1800
+    after: int = 400
+    test: float = 0.3
     labels: int = 200
-    poison: int = 500
+    poison: int = 400
     margin: float = 0.03
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import importlib
 import json
-import os
 import random
 import socket
 import subprocess
@@ -92,7 +91,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     done = run(tmp_path, "--folder", tmp_path / "mine")
     assert done.returncode == 1
     assert "is not empty, and was not made by this script" in done.stderr
-    assert os.listdir(tmp_path / "mine") == ["thesis.txt"]
+    assert [each.name for each in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
 def test_a_failed_request_is_counted() -> None:
@@ -104,12 +103,43 @@ def test_a_failed_request_is_counted() -> None:
     assert (client.n, len(client.failed)) == (3, 3)
 
 
-def test_what_is_not_as_it_should_be_ends_the_loop(capsys: pytest.CaptureFixture[str]) -> None:
+def signal_of(alarm_at: int | None) -> dict[str, Any]:
+    return {"series": "content", "signal": "length", "p_adjusted": 0.5, "excess": 0.3, "alarm_at": alarm_at}
+
+
+@pytest.mark.parametrize(
+    ("step", "alarm_at", "what"),
+    [
+        ("quiet", None, None),
+        ("quiet", 3, "no alarm before the shift"),
+        ("shift", None, "an alarm about what is asked"),
+        ("shift", 2, "after the shift, not at window 2"),
+        ("shift", 13, None),
+    ],
+)
+def test_an_alarm_in_its_place_and_no_other(tmp_path: Path, step: str, alarm_at: int | None, what: str | None) -> None:
     loop, driver = importlib.import_module("loop"), importlib.import_module("loop_driver")
-    loop.expect(True, "nothing")
-    with pytest.raises(driver.LoopError, match="expected: an alarm"):
-        loop.expect(False, "an alarm")
-    assert capsys.readouterr().out == ""
+    pages, traffic = importlib.import_module("loop_pages"), importlib.import_module("loop_traffic")
+    asked = [driver.Request("a", "b", "good")] * 240
+    made = loop.Loop(tmp_path, pages.Pages(tmp_path, wanted=False), traffic.SIZES["tiny"], [])
+    made.texts = traffic.Texts([], [], asked, asked[:40], [], [], 0, 0)
+    found = {"signals": [signal_of(alarm_at)], "watch": {"window": 20}, "n_requests": 280}
+    made.danlu = lambda *_: found
+    answers = [driver.Answer(each, "r", "", "good", 0.9) for each in asked[:40]]
+
+    class Client:
+        n = 0
+
+        def replay(self, requests: Any) -> Any:
+            self.n += len(requests)
+            return answers
+
+    made.client, made.server = Client(), type("Server", (), {"address": ""})
+    if what is None:
+        getattr(made, step)()
+    else:
+        with pytest.raises(driver.LoopError, match=what):
+            getattr(made, step)()
 
 
 def test_each_text_has_one_use_and_books_are_left_out(tmp_path: Path) -> None:
