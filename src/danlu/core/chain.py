@@ -81,7 +81,7 @@ class Chain:
         try:
             stat = self.path.stat()
             now: tuple[int, ...] = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # whoever writes says what is wrong with the path
             now = ()
         known = self._polled
         if known is None or known[0] != now:
