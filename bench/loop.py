@@ -186,7 +186,7 @@ class Loop:
         classes = sorted(set(self.truth.values()))
         third = self.sizes.poison // 5
         on_labelled = [each for each in self.shifted if each.id in labelled][:third]
-        lies = [*on_labelled, *honest[:third]]
+        lies = [*on_labelled, *[each for each in honest if each.id not in labelled][:third]]
         lies += unsaid[: self.sizes.poison - len(lies)]
         for each in lies:
             self.said(each, LIAR, label=next(name for name in classes if name != each.asked.truth))
