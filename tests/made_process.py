@@ -42,7 +42,8 @@ def work(pipe: Any, folder: str, values: dict[str, Any], threads: int) -> None: 
         _send(pipe, {"failed": {"what": ways["refused"], "where": folder, "advice": None}})
         return
     kinds = ways.get("kinds", ["embed", "predict", "write"])
-    _send(pipe, {"ready": {"task": ways.get("task", "text-classification"), "kinds": kinds}})
+    facts = {"task": ways.get("task", "text-classification"), "kinds": kinds, "classes": [ways["word"]]}
+    _send(pipe, {"ready": facts})
     inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
 
     def read() -> None:
