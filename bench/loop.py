@@ -192,9 +192,8 @@ class Loop:
             self.said(each, LIAR, label=next(name for name in classes if name != each.asked.truth))
         again = self.said(lies[0], LIAR, label=next(name for name in classes if name != lies[0].asked.truth))
         expect(again is not None and again["status"] == "known", "the same feedback again counts once")
-        summed = self.danlu("feedback", NAME)
-        n = len(labelled) + len(honest) + len(lies)
-        expect(summed["n"] == n, f"{n} records of feedback, not {summed['n']}")
+        counted, n = self.board()["feedback"]["n"], len(labelled) + len(honest) + len(lies)
+        expect(counted == n, f"the board counts {n} records of feedback, not {counted}")
         self.facts["feedback"] = {
             "n": n,
             "labelled": len(labelled),

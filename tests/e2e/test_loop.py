@@ -74,8 +74,8 @@ def test_the_loop_closes(tmp_path: Path) -> None:
     assert facts["shift"]["requests_to_alarm"] <= 300
     assert facts["improve"]["gate"]["low"] > 0
     assert facts["improve"]["lies"]["n_used"] < facts["improve"]["lies"]["n"] == 40
-    assert facts["trial"]["low"] > 0
     assert facts["trial"]["decision"] == "superior"
+    assert facts["trial"]["challenger"]["low"] > facts["trial"]["champion"]["high"]
     assert facts["again"]["low"] > facts["shift"]["high"]
     old, new = facts["train"]["digest"], facts["improve"]["digest"]
     champions = [each["digest"] for each in facts["history"] if each["alias"] == "champion"]
