@@ -48,6 +48,8 @@ bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python bench/index.py
 	PYTHONPATH=src:tests $(BIN)/python bench/kills.py
 	PYTHONPATH=src:tests $(BIN)/python bench/faults.py
+	PYTHONPATH=src:tests $(BIN)/python bench/serving/faults.py --swaps 1000 --minutes 30
+	$(BIN)/python bench/serving/rivals.py danlu-workspace/rivals
 	$(BIN)/python bench/plans.py
 	$(BIN)/python bench/mnist.py
 	$(BIN)/python bench/against_trainer.py poetry

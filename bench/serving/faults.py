@@ -236,7 +236,7 @@ def _over(opened: socket.socket) -> bytes | None:
 def slow_readers(scene: Scene) -> Row:
     """Streams that nobody reads: their places are for others, and the connections end."""
     # more than buffers hold: what is likely at every place of a long prompt
-    body = {**LONG, "prompt": "好" * 3000, "max_tokens": 100, "stream": True, "logprobs": 20, "echo": True, "n": 4}
+    body = {**LONG, "prompt": "好" * 3000, "max_tokens": 1, "stream": True, "logprobs": 20, "echo": True, "n": 4}
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         opened = []

@@ -10,9 +10,10 @@ A token of the model is a character, and characters are what is counted.
 In FOLDER it makes, once, the models (:mod:`models`) and a virtual environment with what danlu does not need itself. All
 sides are first asked the same; where one answers otherwise than danlu, there is nothing to compare, and it stops. Then
 every side is tried with one and with two threads (LitServe also with and without waiting for its batch), and goes on
-with what suits it better at eight clients. Then they take turns, A B C A B C; who has no turn is halted. The generator
-(:mod:`load`) shares the two cores with the server; it tells how much of them it took. A ratio is that of two turns of
-one round, the interval that of the mean of its logarithm over the rounds (Student's t, 95%).
+with what suits it better at eight clients, or at the first of --levels. Then they take turns, A B C A B C; who has no
+turn is halted. The generator (:mod:`load`) shares the two cores with the server; it tells how much of them it took. A
+ratio is that of two turns of one round, the interval that of the mean of its logarithm over the rounds (Student's t,
+95%). What every turn came to is in FOLDER/turns.json.
 """
 
 from __future__ import annotations
@@ -138,8 +139,11 @@ class Running:
         self._process.wait()
 
     def _every(self) -> list[psutil.Process]:
-        first = psutil.Process(self._process.pid)
-        return [first, *first.children(recursive=True)]
+        try:
+            first = psutil.Process(self._process.pid)
+            return [first, *first.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
 
     def _used(self) -> float:
         return sum(sum(each.cpu_times()[:2]) for each in self._every())
@@ -226,13 +230,13 @@ def differences(ours: Sequence[Any], theirs: Sequence[Any]) -> list[str]:
     return found
 
 
-def better_way(side: Side, task: str, folder: Path, seconds: float) -> tuple[Running, list[Any]]:
-    """A side in the way that suits it, and what it answers."""
+def better_way(side: Side, task: str, folder: Path, seconds: float, clients: int) -> tuple[Running, list[Any]]:
+    """A side in the way that suits it at so many clients, and what it answers."""
     tried: list[tuple[float, int]] = []
     for number, way in enumerate(side.ways):
         running = Running(side, way, task, folder)
-        tried.append((score(running.load(8, seconds, 0), task), number))
-        print(f"  {side.name} {way}: {tried[-1][0]:.1f} a second at 8", file=sys.stderr, flush=True)
+        tried.append((score(running.load(clients, seconds, 0), task), number))
+        print(f"  {side.name} {way}: {tried[-1][0]:.1f} a second at {clients}", file=sys.stderr, flush=True)
         if number + 1 < len(side.ways) or max(tried)[1] != number:
             running.stop()
     if max(tried)[1] != len(side.ways) - 1:
@@ -246,13 +250,13 @@ def score(found: dict[str, Any], task: str) -> float:
 
 
 @contextlib.contextmanager
-def started(task: str, sides: Sequence[Side], folder: Path, seconds: float) -> Iterator[list[Running]]:
+def started(task: str, sides: Sequence[Side], folder: Path, seconds: float, clients: int) -> Iterator[list[Running]]:
     """All sides, halted; their answers have been found to be the same."""
     every: list[Running] = []
     try:
         ours: list[Any] = []
         for side in sides:
-            running, found = better_way(side, task, folder, seconds)
+            running, found = better_way(side, task, folder, seconds, clients)
             every.append(running)
             running.halt()
             ours = ours or found
@@ -267,10 +271,10 @@ def started(task: str, sides: Sequence[Side], folder: Path, seconds: float) -> I
             running.stop()
 
 
-def rounds(every: Sequence[Running], task: str, n: int, seconds: float) -> list[dict[str, Any]]:
+def rounds(every: Sequence[Running], task: str, n: int, seconds: float, levels: Sequence[int]) -> list[dict[str, Any]]:
     """The turns of all rounds."""
     found = []
-    for number, clients in product(range(n), LEVELS[task]):
+    for number, clients in product(range(n), levels):
         for running in every:
             running.go_on()
             turn = running.load(clients, seconds, number)
@@ -297,7 +301,7 @@ def table(turns: Sequence[dict[str, Any]], task: str) -> str:
     names = list(dict.fromkeys(turn["side"] for turn in turns))
     head = ["clients", "side", "tokens a second" if stream else "requests a second", *keys]
     lines = [[*head, "n", "failed", "server's cores", "generator's", "danlu over it: rate", "danlu over it: p99"]]
-    for clients, name in product(LEVELS[task], names):
+    for clients, name in product(dict.fromkeys(turn["clients"] for turn in turns), names):
 
         def of(key: str, who: str = name, at: int = clients) -> list[float]:
             return [turn.get(key, math.nan) for turn in turns if (turn["side"], turn["clients"]) == (who, at)]
@@ -312,6 +316,10 @@ def table(turns: Sequence[dict[str, Any]], task: str) -> str:
         lines.append(row)
     lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _levels(given: str) -> tuple[int, ...]:
+    return tuple(int(each) for each in given.split(","))
 
 
 def environment(folder: Path) -> str:
@@ -335,6 +343,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=7)
     parser.add_argument("--trial", type=float, default=4, help="seconds for which a way to start a side is tried")
+    parser.add_argument("--levels", type=_levels, help="numbers of clients; 1,8,64, and 1,8,32 for streams")
     parser.add_argument("--only", choices=list(LEVELS))
     parser.add_argument("--sides", help="these alone, beside danlu: fastapi,litserve,transformers,transformers-cb")
     given = parser.parse_args()
@@ -346,8 +355,10 @@ def main() -> None:
     turns: list[dict[str, Any]] = []
     for task in [given.only] if given.only else LEVELS:
         sides = [side for side in sides_of(task, made, python) if wanted is None or side.name in wanted]
-        with started(task, sides, folder, given.trial) as every:
-            found = rounds(every, task, given.rounds, given.seconds)
+        levels = given.levels or LEVELS[task]
+        tried_at = 8 if 8 in levels else levels[0]
+        with started(task, sides, folder, given.trial, tried_at) as every:
+            found = rounds(every, task, given.rounds, given.seconds, levels)
             print(f"\n{task}: " + "; ".join(f"{each.side.name} {each.way}" for each in every))
         turns += found
         print(table(found, task), flush=True)
