@@ -1,8 +1,8 @@
 """The texts of the loop: what the champion learns from, what is asked of it, and what is asked after the shift.
 
-All come from one cleaned dataset without duplicates, dealt by the hash of the text, each text to one use. Texts about
-books never reach the champion's training data; the shifted traffic holds all of them, and others, in traditional
-characters and with typos.
+All come from one cleaned dataset without duplicates, dealt by the hash of the text, each text to one use. The champion
+learns from texts about hotels alone, and is first asked about hotels; the shifted traffic is about books, in
+traditional characters and with typos. What is about neither is not used.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ import pyarrow.parquet as pq
 from danlu.data.script import convert_texts
 from loop_driver import Request
 
-__all__ = ["LEFT_OUT", "SIZES", "Sizes", "Texts", "deal", "write_records"]
+__all__ = ["LEARNT", "LEFT_OUT", "SIZES", "Sizes", "Texts", "deal", "write_records"]
 
+LEARNT = "酒店|宾馆|前台|客房|早餐|房|住"
+"""Whoever writes one of these, and none of those below, writes about a hotel."""
 LEFT_OUT = "书|作者|小说|读者|出版社|故事|阅读|情节"
 """Whoever writes one of these writes about a book."""
 TYPO = 1 / 25
@@ -45,10 +47,10 @@ class Sizes:
     """
 
     held_out: int = 2000
-    shifted: int = 1600
+    shifted: int = 1300
     gold: int = 400
-    trial: int = 1800
-    after: int = 400
+    trial: int = 1200
+    after: int = 350
     test: float = 0.3
     labels: int = 200
     poison: int = 400
@@ -91,17 +93,16 @@ def deal(dataset: Path, sizes: Sizes) -> Texts:
         rows += [(row["text"], row["label"]) for row in table.to_pylist()]
     rows.sort(key=lambda row: hashlib.sha256(row[0].encode()).digest())
     other = [row for row in rows if re.search(LEFT_OUT, row[0])]
-    usual = [row for row in rows if not re.search(LEFT_OUT, row[0])]
-    n_shifted = sizes.gold // 2 + sizes.shifted + sizes.trial + sizes.after
-    n_usual = sizes.held_out + sizes.gold // 2 + max(0, n_shifted - len(other))
-    if len(usual) < 2 * n_usual:
-        raise ValueError(f"{len(usual)} texts that are not about books are too few for {n_usual} of them as traffic")
+    usual = [row for row in rows if re.search(LEARNT, row[0]) and not re.search(LEFT_OUT, row[0])]
+    n_shifted, n_usual = sizes.gold // 2 + sizes.shifted + sizes.trial + sizes.after, sizes.held_out + sizes.gold // 2
+    if len(usual) < 2 * n_usual or len(other) < n_shifted:
+        raise ValueError(
+            f"{len(usual)} texts about hotels and {len(other)} about books are too few: half of the former are for "
+            f"training, and {n_usual} and {n_shifted} are to be traffic"
+        )
     held_out, usual = usual[: sizes.held_out], usual[sizes.held_out :]
-    gold, usual = usual[: sizes.gold // 2], usual[sizes.gold // 2 :]
-    n_more = max(0, n_shifted - len(other))
-    moved, train = [*other, *usual[:n_more]], usual[n_more:]
-    random.Random(6).shuffle(moved)
-    shifted = _shifted(moved[:n_shifted])
+    gold, train = usual[: sizes.gold // 2], usual[sizes.gold // 2 :]
+    shifted = _shifted(other[:n_shifted])
     first, second = sizes.gold // 2, sizes.gold // 2 + sizes.shifted
     third = second + sizes.trial
     return Texts(

@@ -43,7 +43,7 @@ def write_texts(path: Path) -> None:
     """Texts of two kinds; what tells the label of one says nothing of the other's."""
     draw = random.Random(1)
     rows = []
-    for words, mark, n in ((USUAL, "", 1600), (OF_BOOKS, "书", 660)):
+    for words, mark, n in ((USUAL, "房", 1600), (OF_BOOKS, "书", 660)):
         for number in range(n):
             label = ("bad", "good")[number % 2]
             letters = [*draw.choices(words[label], k=3), *draw.choices(BOTH, k=draw.randint(8, 28)), *mark]
