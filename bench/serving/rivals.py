@@ -300,7 +300,18 @@ def table(turns: Sequence[dict[str, Any]], task: str) -> str:
     rate = "chars_per_second" if stream else "per_second"
     names = list(dict.fromkeys(turn["side"] for turn in turns))
     head = ["clients", "side", "tokens a second" if stream else "requests a second", *keys]
-    lines = [[*head, "n", "failed", "server's cores", "generator's", "danlu over it: rate", "danlu over it: p99"]]
+    lines = [
+        [
+            *head,
+            "n",
+            "failed",
+            "server's cores",
+            "generator's",
+            "CPU ms for one",
+            "danlu over it: rate",
+            "danlu over it: p99",
+        ]
+    ]
     for clients, name in product(dict.fromkeys(turn["clients"] for turn in turns), names):
 
         def of(key: str, who: str = name, at: int = clients) -> list[float]:
@@ -310,6 +321,7 @@ def table(turns: Sequence[dict[str, Any]], task: str) -> str:
         row += [f"{1000 * statistics.mean(of(key)):.1f}" for key in keys]
         row += [f"{sum(of('n')):.0f}", f"{sum(of('failed')):.0f}"]
         row += [f"{statistics.mean(of(key)):.2f}" for key in ("server_cores", "generator_cores")]
+        row.append(f"{1000 * statistics.mean(of('server_cores')) / statistics.mean(of(rate)):.2f}")
         for key in (rate, "first_p99" if stream else "p99"):
             shown = "" if name == names[0] else "{:.2f} ({:.2f} to {:.2f})".format(*ratio(of(key, names[0]), of(key)))
             row.append(shown)
