@@ -284,7 +284,9 @@ def rounds(every: Sequence[Running], task: str, n: int, seconds: float, levels: 
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
-    """The mean ratio over rounds, by its logarithm, and its interval."""
+    """The mean ratio over rounds, by its logarithm, and its interval; no number where a side answered nothing."""
+    if not all(each > 0 for each in (*ours, *theirs)):
+        return math.nan, math.nan, math.nan
     logs = [math.log(a / b) for a, b in zip(ours, theirs, strict=True)]
     middle = statistics.mean(logs)
     if len(logs) < 2:
@@ -321,7 +323,7 @@ def table(turns: Sequence[dict[str, Any]], task: str) -> str:
         row += [f"{1000 * statistics.mean(of(key)):.1f}" for key in keys]
         row += [f"{sum(of('n')):.0f}", f"{sum(of('failed')):.0f}"]
         row += [f"{statistics.mean(of(key)):.2f}" for key in ("server_cores", "generator_cores")]
-        row.append(f"{1000 * statistics.mean(of('server_cores')) / statistics.mean(of(rate)):.2f}")
+        row.append(f"{1000 * statistics.mean(of('server_cores')) / (statistics.mean(of(rate)) or math.nan):.2f}")
         for key in (rate, "first_p99" if stream else "p99"):
             shown = "" if name == names[0] else "{:.2f} ({:.2f} to {:.2f})".format(*ratio(of(key, names[0]), of(key)))
             row.append(shown)

@@ -129,6 +129,7 @@ def test_a_ratio_has_the_interval_of_its_rounds() -> None:
     assert math.log(high / middle) == pytest.approx(12.7062 * math.log(2) / 2, rel=1e-4)  # t of one degree
     assert math.log(middle / low) == pytest.approx(math.log(high / middle))
     assert rivals.ratio([2.0], [1.0]) == (2.0, 0.0, math.inf)
+    assert all(math.isnan(each) for each in rivals.ratio([2.0, 1.0], [1.0, 0.0]))
 
 
 def test_the_table_has_a_row_for_every_side_at_every_level() -> None:
