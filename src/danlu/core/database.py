@@ -136,7 +136,8 @@ class Database:
             connection.execute(sa.insert(EVENTS), rows)
             return
         # Not row by row: COPY takes half of the time.
-        with connection.connection.cursor() as cursor, cursor.copy(f"COPY {EVENTS.name} FROM STDIN") as copy:
+        psycopg: Any = connection.connection.driver_connection
+        with psycopg.cursor() as cursor, cursor.copy(f"COPY {EVENTS.name} FROM STDIN") as copy:
             for row in rows:
                 copy.write_row([row[name] for name in EVENTS.columns.keys()])  # noqa: SIM118 - these are its names
 

@@ -1,7 +1,7 @@
 """What people say of answers, on its way in: each piece is written down once, and before it is acknowledged.
 
-It is on the disk when it is acknowledged (:mod:`danlu.core.events`): it outlives this process however that ends, SIGKILL
-included, and the machine's power.
+It is on the disk when it is acknowledged (:mod:`danlu.core.events`): it outlives this process however that ends,
+SIGKILL included, and the machine's power.
 
 The id that comes with a piece makes it count once: the same again is acknowledged again, something else under it is
 refused. Ids of earlier processes and of other ones (``danlu feedback NAME import=FILE``) are read from their event
