@@ -13,7 +13,7 @@ ALPHA = 1e-4
 """Chance that a suspect which has nothing to do with the reference is convicted, over all exact tests made.
 
 A thousandth is not rare enough: of 190 pairs of independent models that were really trained it convicted one, as it may
-(docs/lineage). A false accusation is the worst that an audit can do.
+(docs/log.md). A false accusation is the worst that an audit can do.
 """
 SMALLEST_P = 1e-12
 """No p-value is said to be smaller: that two files were mixed up, say, is likelier than that."""
