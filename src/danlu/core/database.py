@@ -139,7 +139,7 @@ class Database:
         psycopg: Any = connection.connection.driver_connection
         with psycopg.cursor() as cursor, cursor.copy(f"COPY {EVENTS.name} FROM STDIN") as copy:
             for row in rows:
-                copy.write_row([row[name] for name in EVENTS.columns.keys()])  # noqa: SIM118 - these are its names
+                copy.write_row([row[column.name] for column in EVENTS.columns])
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:

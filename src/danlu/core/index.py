@@ -143,16 +143,16 @@ class Index:
         for row in self._rows(query):
             yield json.loads(row.body)
 
-    def find(self, event: str, id: str) -> dict[str, Any] | None:  # noqa: A002 - events call it so
+    def find(self, event: str, identity: str) -> dict[str, Any] | None:
         """The latest event of a sort with an id, whole, or None."""
-        query = sa.select(_E.body).where(*_which(event), _E.id == _word(id)).order_by(*_LATEST).limit(1)
+        query = sa.select(_E.body).where(*_which(event), _E.id == _word(identity)).order_by(*_LATEST).limit(1)
         with self._database.reading() as connection:
             body = connection.execute(query).scalar()
         return None if body is None else json.loads(body)
 
-    def request(self, id: str) -> dict[str, Any] | None:  # noqa: A002 - events call it so
+    def request(self, identity: str) -> dict[str, Any] | None:
         """The request of an id, or None."""
-        return self.find("request", id)
+        return self.find("request", identity)
 
     def feedback(
         self, name: str, *, digest: str | None = None, after: float | None = None, before: float | None = None
