@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from danlu.core.errors import DataError
+from danlu.data.suspects import suspects
 
 __all__ = ["decode", "decode_line", "detect_encoding", "repair_mojibake", "repair_texts"]
 
@@ -125,7 +126,7 @@ _FIRST_BYTES = bytes(
     b for lead in (0xE2, *range(0xE3, 0xEA), 0xEF) for trail in range(0x80, 0xC0) for b in (lead, trail)
 )
 _FIRST_AS_GBK = _FIRST_BYTES.decode("gbk", errors="ignore")
-_SUSPECT = rf"^[\x00-\x7f]*(?:[\x{{c2}}-\x{{f4}}][\x{{80}}-\x{{bf}}{_SPECIALS}]|[{_FIRST_AS_GBK}])"
+_SUSPECT = f"^[\\x00-\\x7f]*(?:[\u00c2-\u00f4][\u0080-\u00bf{_SPECIALS}]|[{_FIRST_AS_GBK}])"
 _ACCENTED = re.compile(
     "[\u0000-\u017f\u2010-\u206f\u20a0-\u20bf\u2100-\u27bf\u3000-\u9fff\uff00-\uffef\U0001f300-\U0001faff]+"
 )
@@ -175,12 +176,12 @@ def repair_texts(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
     Returns:
         The texts, and for each whether it was repaired.
     """
-    suspects = pc.fill_null(pc.match_substring_regex(texts, _SUSPECT), False)
-    if not pc.any(suspects).as_py():
-        return texts, suspects
+    suspect_n = suspects(texts, _SUSPECT)
+    if not suspect_n.any():
+        return texts, pa.array(suspect_n)
     repaired = [
         repair_mojibake(text) if suspect else None
-        for text, suspect in zip(texts.to_pylist(), suspects.to_pylist(), strict=True)
+        for text, suspect in zip(texts.to_pylist(), suspect_n.tolist(), strict=True)
     ]
     found = pa.array(repaired, type=pa.string())
     return pc.coalesce(found, texts), pc.is_valid(found)

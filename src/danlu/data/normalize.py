@@ -16,6 +16,8 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from danlu.data.suspects import FEW
+
 __all__ = ["Form", "Whitespace", "key_digests", "normal_key", "normal_keys", "normalize_text", "normalize_texts"]
 
 Form = Literal["nfkc", "nfc", "none"]
@@ -47,13 +49,23 @@ def normalize_texts(texts: pa.Array, form: Form = "nfkc", whitespace: Whitespace
     Returns:
         Strings, as many, nulls where they were.
     """
-    texts = _replace(texts, _INVISIBLE, "")
+    if not _are_plain(texts):
+        texts = _replace(texts, _INVISIBLE, "")
     if form != "none":
         texts = pc.utf8_normalize(texts, form=form.upper())
-    if whitespace == "keep":
+    if whitespace == "keep" or (_are_plain(texts) and _are_folded(texts)):
         return texts
     texts = _replace(_replace(texts, _LINE_BREAK, "\n"), _SPACE, " ")
     return pc.utf8_trim_whitespace(texts)
+
+
+def _are_plain(texts: pa.Array) -> bool:
+    """Whether texts are few, and hold neither what is invisible nor white space but spaces: no pattern has to look."""
+    return len(texts) <= FEW and all(text is None or text.isprintable() for text in texts.to_pylist())
+
+
+def _are_folded(texts: pa.Array) -> bool:
+    return all(text is None or ("  " not in text and text == text.strip(" ")) for text in texts.to_pylist())
 
 
 def normal_keys(texts: pa.Array) -> pa.Array:

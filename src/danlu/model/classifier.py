@@ -14,7 +14,8 @@ from danlu.model.text import TextModel
 
 __all__ = ["NeuralClassifier"]
 
-_BATCH_TOKENS = 8192
+_BATCH_TOKENS, _BATCH_TOKENS_CPU = 8192, 1024
+"""Tokens, padding included, that are looked at together: as many as fill a GPU, or as stay in a CPU's cache."""
 
 
 class NeuralClassifier(TextModel):
@@ -38,5 +39,6 @@ class NeuralClassifier(TextModel):
 
     def _batches(self, tokens: Tokens) -> Iterator[tuple[np.ndarray, Batch]]:
         device = next(self.module.parameters()).device
-        for rows in in_order(tokens.lengths, _BATCH_TOKENS):
+        most = _BATCH_TOKENS_CPU if device.type == "cpu" else _BATCH_TOKENS
+        for rows in in_order(tokens.lengths, most):
             yield rows, collate(tokens, rows, PAD).to(device)

@@ -35,8 +35,9 @@ Reply = dict[str, Any]
 
 _LOST = ("can't allocate memory", "not enough memory")
 """How torch says that the machine's memory ran out, for which it has no type of error."""
-_READ_AT_ONCE = 256
-"""Tokens of prompts that are read before the texts that are being written get their next token."""
+_READ_AT_ONCE = 512
+"""Tokens of prompts, padding included, that are read before the texts that are being written get their next token;
+a longer prompt is read alone."""
 
 
 class InputError(Exception):
@@ -230,7 +231,6 @@ class Continuous:
         self._orders: dict[int, Order] = {}
         self._live: list[Text] = []
         self._logits: list[torch.Tensor] = []
-        self._read: tuple[list[int], torch.Tensor, State] | None = None
         self._failures: list[Reply] = []
 
     def add(self, request: Request) -> None:
@@ -261,38 +261,65 @@ class Continuous:
     @torch.inference_mode()
     def step(self) -> list[Reply]:
         """See :class:`Batcher`: a token more of every text that has a place."""
+        self._advance()
         self._admit()
         self._choose()
         replies = self._replies()
         for place in reversed(range(len(self._live))):
             if self._live[place].ended:
                 self._leave(place)
-        self._advance()
         failures, self._failures = self._failures, []
         return replies + failures
 
     def _admit(self) -> None:
         """Read waiting prompts while there are places; of many only some, so that nobody's text stands still."""
-        n_read = 0
-        while self._waiting and len(self._live) < self._slots.n_places and n_read < _READ_AT_ONCE:
-            text = self._waiting.popleft()
-            prompt = text.prompt.tokens
-            try:
-                if self._read is None or self._read[0] is not prompt:
-                    self._read = (prompt, *self._slots.read(prompt))
-                    n_read += len(prompt)
-                _, logits_1V, state = self._read
-                if text.order.config.repetition_penalty != 1:
-                    text.seen = torch.zeros(self._vocab_size, dtype=torch.bool)
-                    text.seen[prompt] = True
-                self._enter(text, logits_1V, state)
-            except Exception as error:
-                self._fail(text.order, error)
-        if not self._waiting:
-            self._read = None
+        prompts: list[list[int]] = []
+        texts: list[Text] = []
+        while self._waiting and len(self._live) + len(texts) < self._slots.n_places:
+            tokens = self._waiting[0].prompt.tokens
+            if not (prompts and prompts[-1] is tokens):
+                longest = max(map(len, [*prompts, tokens]))
+                if prompts and longest * (len(prompts) + 1) > _READ_AT_ONCE:
+                    break
+                prompts.append(tokens)
+            texts.append(self._waiting.popleft())
+        try:
+            self._read_together(prompts, texts)
+        except Exception as error:
+            _raise_if_lost(error)
+            for text in texts:
+                self._read_alone(text)
 
-    def _enter(self, text: Text, logits_1V: torch.Tensor, state: State) -> None:
-        self._slots.add(state)
+    def _read_together(self, prompts: list[list[int]], texts: Sequence[Text]) -> None:
+        """Read prompts and give their texts places: all of them or, at an error, none."""
+        if not prompts:
+            return
+        logits_BV, state = self._slots.read(prompts)
+        rows = {id(prompt): row for row, prompt in enumerate(prompts)}
+        n_before = len(self._live)
+        try:
+            for text in texts:
+                row = rows[id(text.prompt.tokens)]
+                self._enter(text, logits_BV[row : row + 1], state, row)
+        except Exception:
+            while len(self._live) > n_before:
+                self._leave(len(self._live) - 1)
+            raise
+
+    def _read_alone(self, text: Text) -> None:
+        if text.order.id not in self._orders:  # another of its texts failed
+            return
+        try:
+            logits_1V, state = self._slots.read([[*text.prompt.tokens, *text.tokens]])
+            self._enter(text, logits_1V, state, 0)
+        except Exception as error:
+            self._fail(text.order, error)
+
+    def _enter(self, text: Text, logits_1V: torch.Tensor, state: State, row: int) -> None:
+        if text.order.config.repetition_penalty != 1 and text.seen is None:
+            text.seen = torch.zeros(self._vocab_size, dtype=torch.bool)
+            text.seen[text.prompt.tokens] = True
+        self._slots.add(state, row)
         self._live.append(text)
         self._logits.append(logits_1V)
 
@@ -314,7 +341,7 @@ class Continuous:
                 self._fail(text.order, error)
 
     def _advance(self) -> None:
-        """Read the new token of every text."""
+        """Read the last token of every text: at the next step, so that nobody who waits for the token waits for that."""
         if not self._live:
             return
         try:
@@ -331,12 +358,7 @@ class Continuous:
         while self._live:
             self._leave(len(self._live) - 1)
         for text in texts:
-            if text.order.id not in self._orders:
-                continue
-            try:
-                self._enter(text, *self._slots.read([*text.prompt.tokens, *text.tokens]))
-            except Exception as error:
-                self._fail(text.order, error)
+            self._read_alone(text)
 
     def _replies(self) -> list[Reply]:
         replies: list[Reply] = []

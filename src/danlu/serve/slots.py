@@ -19,6 +19,9 @@ from danlu.model.layers.cache import KVCache
 
 __all__ = ["Slots"]
 
+_Part = tuple[torch.Tensor, int | None]
+"""A tensor of a state, and its axis of slots, if it has one."""
+
 
 class Slots:
     """What a model keeps of up to so many texts.
@@ -46,16 +49,17 @@ class Slots:
         self._lengths_B = torch.zeros(n_places, dtype=torch.int64, device=self._form.lengths_B.device)
 
     @torch.inference_mode()
-    def read(self, prompt: list[int]) -> tuple[torch.Tensor, State]:
-        """Read a prompt: ``logits_1V`` of the token after it, and what :meth:`add` takes."""
-        return self._model.begin(prompt_batch([prompt], prompt[0]), len(prompt))
+    def read(self, prompts: list[list[int]]) -> tuple[torch.Tensor, State]:
+        """Read prompts: ``logits_BV`` of the token after each, and what :meth:`add` takes."""
+        return self._model.begin(prompt_batch(prompts, prompts[0][0]), max(map(len, prompts)))
 
     @torch.inference_mode()
-    def add(self, read: State) -> None:
+    def add(self, read: State, row: int) -> None:
         """Give a text that was read the next place; it may be given several, where it is to go on in several ways."""
         assert self.n_texts < self.n_places, "there is no place left"
-        self._copy([(part.select(_axis(part, slot), 0), slot) for part, slot in _parts(read)], self.n_texts)
-        self._lengths_B[self.n_texts] = read.lengths_B[0]
+        n_read = int(read.lengths_B[row])
+        self._copy(_text(_parts(read), row, n_read), self.n_texts)
+        self._lengths_B[self.n_texts] = n_read
         self.n_texts += 1
 
     @torch.inference_mode()
@@ -64,11 +68,8 @@ class Slots:
         last = self.n_texts - 1
         if place != last:
             n_read = int(self._lengths_B[last])
-            parts = []
-            for reserved, (_, slot) in zip(self._reserved, _parts(self._form), strict=True):
-                text = reserved.select(_axis(reserved, slot), last)
-                parts.append((text if slot is None else text.narrow(slot - 1, 0, n_read), slot))
-            self._copy(parts, place)
+            kept = [(part, slot) for part, (_, slot) in zip(self._reserved, _parts(self._form), strict=True)]
+            self._copy(_text(kept, last, n_read), place)
             self._lengths_B[place] = n_read
         self.n_texts = last
         return last
@@ -90,15 +91,21 @@ class Slots:
             self._reserved[0][:, :n] = state.hidden
         return logits_BV
 
-    def _copy(self, parts: list[tuple[torch.Tensor, int | None]], place: int) -> None:
-        """Copy what is kept of one text into a place: the slots that it has used, or all of a state without slots."""
+    def _copy(self, parts: list[_Part], place: int) -> None:
+        """Copy what is kept of one text into a place."""
         for reserved, (part, slot) in zip(self._reserved, parts, strict=True):
             mine = reserved.select(_axis(reserved, slot), place)
             used = mine if slot is None else mine.narrow(slot - 1, 0, part.shape[slot - 1])
             used.copy_(part)
 
 
-def _parts(state: State) -> list[tuple[torch.Tensor, int | None]]:
+def _text(parts: list[_Part], row: int, n_read: int) -> list[_Part]:
+    """What is kept of one text: the slots that it has used, or all of a state without slots."""
+    found = [(part.select(_axis(part, slot), row), slot) for part, slot in parts]
+    return [(text if slot is None else text.narrow(slot - 1, 0, n_read), slot) for text, slot in found]
+
+
+def _parts(state: State) -> list[_Part]:
     """The tensors of a state, and which axis of each is that of the slots for tokens, where there is one."""
     if isinstance(state, QuickState):
         return [(layer, 3) for layer in state.layers]

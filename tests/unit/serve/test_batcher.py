@@ -332,9 +332,26 @@ def test_nothing_goes_on_after_memory_ran_out_or_a_device_was_lost(error: Except
         gathering.step()
     writing = cast("Continuous", batchers_of(made_predictor("language-modelling"), ServeConfig(streams=2))["write"])
     writing.add(written(0, "好"))
+    writing.step()
     writing._slots.advance = lambda _: (_ for _ in ()).throw(error)
     with pytest.raises(type(error)):
         writing.step()
+
+
+def test_prompts_that_wait_are_read_together_and_the_first_tokens_come_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    writing = cast("Continuous", batchers_of(made_predictor("language-modelling"), ServeConfig(streams=8))["write"])
+    read, prompts_read = writing._slots.read, []
+
+    def counted(prompts: list[list[int]]) -> Any:
+        prompts_read.append(len(prompts))
+        return read(prompts)
+
+    monkeypatch.setattr(writing._slots, "read", counted)
+    for number in range(3):
+        writing.add(written(number, PROMPTS[number], n=2, stream=True))
+    first = writing.step()
+    assert prompts_read == [3]
+    assert sorted(reply["id"] for reply in first) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -378,10 +395,10 @@ def test_only_the_text_at_which_the_model_fails_gets_the_error(monkeypatch: pyte
     requests = [written(number, PROMPTS[number]) for number in range(5)]
     read, choose = writing._slots.read, batcher.choose
 
-    def unreadable(prompt: list[int]) -> Any:
-        if len(prompt) == 1:  # the empty text
+    def unreadable(prompts: list[list[int]]) -> Any:
+        if any(len(prompt) == 1 for prompt in prompts):  # the empty text
             raise IndexError("a bug")
-        return read(prompt)
+        return read(prompts)
 
     def undecided(texts: Any, logits_BV: torch.Tensor) -> Any:
         if any(text.order.id == 3 and len(text.tokens) == 2 for text in texts):
