@@ -132,9 +132,10 @@ class MadeApp:
             name: MadeWorker(name, task, f"{number:064x}")
             for number, (name, task) in enumerate((models or {"reviews": "text-classification"}).items(), start=1)
         }
-        self.gate = self.loop.run_until_complete(self._made(board))
+        self.service = self.loop.run_until_complete(self._made(board))
+        self.gate = create_app(self.service)
 
-    async def _made(self, board: Any) -> Any:
+    async def _made(self, board: Any) -> Service:
         events = EventLog(self.workspace.events, "serve")
         seats = {
             f"{name}@champion": SimpleNamespace(
@@ -150,12 +151,14 @@ class MadeApp:
         }
         service = Service(self.workspace, {"x": _NOTHING}, self.config, KeyRing(self.keys), events, board)
         service.seats = seats  # type: ignore[assignment]
-        return create_app(service)
+        return service
 
     def __enter__(self) -> MadeApp:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.service._index is not None:
+            self.service._index.close()
         self.loop.close()
 
     @property

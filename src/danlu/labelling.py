@@ -98,7 +98,7 @@ class Asked:
 def summary(workspace: Workspace, name: str) -> tuple[Tally, int]:
     """What the feedback to a name comes to, and how many questions are open."""
     with _index(workspace) as index:
-        return tally(index.feedback(name)), len(index.open_questions(name, _ALL))
+        return tally(index.feedback(name)), index.n_open_questions(name)
 
 
 def bring_in(workspace: Workspace, name: str, file: Path, progress: Progress) -> Imported:

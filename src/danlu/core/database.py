@@ -1,9 +1,15 @@
-"""The database of the index: where it is, its tables, and how it is written to by one process at a time."""
+"""The database of the index: where it is, its tables, and how it is written to by one process at a time.
+
+A workspace's own SQLite file may be thrown away at any time: one that is damaged is, and an empty one takes its place.
+A database that somebody named (``DANLU_INDEX``) may hold other things, and is left for them to look at.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +18,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
 from danlu.core.errors import BusyError, CorruptError, DanluError, UsageError
-from danlu.core.files import explained
+from danlu.core.files import explained, lock
 
-__all__ = ["EVENTS", "FILES", "Database"]
+__all__ = ["EVENTS", "FILES", "Database", "DiscardedError"]
+
+_log = logging.getLogger(__name__)
 
 _PATIENCE = 60
 """Seconds that a process waits for another that writes to the index."""
@@ -62,6 +70,10 @@ sa.Index("danlu_by_id_1", _E.id, _E.event)
 sa.Index("danlu_by_request_1", _E.request, sqlite_where=_OF_A_REQUEST, postgresql_where=_OF_A_REQUEST)
 
 
+class DiscardedError(CorruptError):
+    """The workspace's own index was damaged, and there is an empty one now; whoever asked has to begin anew."""
+
+
 class Database:
     """SQLite or PostgreSQL, with the tables in it.
 
@@ -71,22 +83,42 @@ class Database:
 
     Raises:
         UsageError: Not such a URL, or SQLite on a network disk.
-        CorruptError: The file is no database.
+        CorruptError: The file that the URL names is no database.
         DanluError: It cannot be reached, or not be written to.
     """
 
     def __init__(self, url: str | None, file: Path) -> None:
-        self._url = _url(url or os.environ.get("DANLU_INDEX"), file)
+        given = url or os.environ.get("DANLU_INDEX")
+        self._url = _url(given, file)
+        self._own = None if given else Path(str(self._url.database))
         self._engine = _engine(self._url)
+        self._opened: int | None = None
         try:
-            with self.reading() as connection:
-                there = sa.inspect(connection).has_table(EVENTS.name)
-            if not there:
-                with self.writing() as connection:
-                    _META.create_all(connection)
+            try:
+                self.prepare()
+            except DiscardedError:
+                self.prepare()
         except BaseException:
             self.close()
             raise
+
+    def prepare(self) -> None:
+        """Make the tables where there are none: at first, and after somebody has done away with them.
+
+        Raises:
+            DiscardedError: The workspace's own file was damaged; there is none now.
+            DanluError: As when it is opened.
+        """
+        if self._url.drivername == "sqlite" and (now := _inode(Path(str(self._url.database)))) != self._opened:
+            self._engine.dispose()  # connections to a file that is not there any more
+            self._opened = now
+        with self.reading() as connection:
+            there = sa.inspect(connection).has_table(EVENTS.name)
+        if not there:
+            with self.writing() as connection:
+                _META.create_all(connection)
+        if self._url.drivername == "sqlite":
+            self._opened = _inode(Path(str(self._url.database)))
 
     @property
     def removal(self) -> str:
@@ -104,6 +136,7 @@ class Database:
         """A connection to read by; nobody has to wait for it.
 
         Raises:
+            DiscardedError: The workspace's own file was damaged; there is none now.
             DanluError: The database says no.
         """
         with self._told(), self._engine.connect() as connection:
@@ -115,6 +148,7 @@ class Database:
 
         Raises:
             BusyError: Another has been writing for a minute.
+            DiscardedError: The workspace's own file was damaged; there is none now.
             DanluError: The database says no.
         """
         with self._told(), self._engine.begin() as connection:
@@ -150,6 +184,10 @@ class Database:
             said = str(getattr(error, "orig", error)).strip()
             where = self._url.render_as_string(hide_password=True)
             if "malformed" in said or "not a database" in said:
+                if self._own is not None:
+                    self._discard(self._own, said)
+                    advice = "do the same again: it is built anew from the event files"
+                    raise DiscardedError(f"the index was damaged: {said}", where=where, advice=advice) from error
                 advice = f"{self.removal}; it is built again from the event files"
                 raise CorruptError(f"the index is damaged: {said}", where=self._url.database, advice=advice) from error
             if "locked" in said or "lock timeout" in said:
@@ -157,6 +195,36 @@ class Database:
                 raise BusyError(what, where=where, advice="wait for it to end, or stop it") from error
             advice = "look whether the database is running, has room and may be written to (DANLU_INDEX)"
             raise DanluError(f"the index cannot be used: {said}", where=where, advice=advice) from error
+
+    def _discard(self, file: Path, said: str) -> None:
+        """Do away with a damaged file, unless another process has done so already."""
+        self.close()
+        with lock(file.with_name(f".{file.name}.lock"), holder="the damaged index"):
+            if _is_sound(file):
+                return
+            with explained(file):
+                for end in ("-wal", "-shm", ""):
+                    file.with_name(file.name + end).unlink(missing_ok=True)
+        _log.warning("the index was damaged (%s) and is built anew from the event files: %s", said, file)
+
+
+def _inode(file: Path) -> int | None:
+    """Which file is in a place; None: there is none."""
+    try:
+        return file.stat().st_ino
+    except OSError:
+        return None
+
+
+def _is_sound(file: Path) -> bool:
+    """Whether an SQLite file is whole, as one is that another process has made meanwhile."""
+    try:
+        with contextlib.closing(sqlite3.connect(file, timeout=_PATIENCE)) as connection:
+            return bool(connection.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",))
+    except sqlite3.OperationalError:  # somebody is at work on it: nothing that could be thrown away
+        return True
+    except sqlite3.DatabaseError:
+        return False
 
 
 def _url(given: str | None, file: Path) -> URL:

@@ -3,7 +3,8 @@
 The truth is the workspace's event files (:mod:`danlu.core.events`). The index is SQLite in the workspace, or PostgreSQL
 for a team: a row an event, and how far each file has been read. A part of a file and the note that it has been read are
 one transaction, so that a crash leaves nothing twice and nothing out; who takes events in holds the database's lock,
-so that any number of processes may do so at once.
+so that any number of processes may do so at once. An index that is damaged, was removed, or is of another format than
+this danlu's is built anew from the event files by itself.
 
 Several workspaces, on several machines, may share a database. Each has an identity of its own (the file ``identity`` in
 its folder); what is asked is answered from all of them. Who wants them apart gives each a database of its own.
@@ -24,7 +25,7 @@ from typing import IO, Any, Self
 import numpy as np
 import sqlalchemy as sa
 
-from danlu.core.database import EVENTS, FILES, Database
+from danlu.core.database import EVENTS, FILES, Database, DiscardedError
 from danlu.core.errors import CorruptError, DanluError
 from danlu.core.events import event_of
 from danlu.core.files import explained
@@ -70,7 +71,7 @@ class Index:
 
         Raises:
             UsageError: Not such a URL, or SQLite on a network disk.
-            CorruptError: The file is no database.
+            CorruptError: The file that the URL names is no database.
             DanluError: The database cannot be reached, or not be written to.
         """
         return cls(workspace, Database(url, workspace.root / "index.sqlite"))
@@ -88,6 +89,9 @@ class Index:
     def refresh(self) -> int:
         """Take in what has been written since; a last line that is not whole yet is left for later.
 
+        An index that is found to be damaged here is built anew. Where that is found in what is asked of it later, there
+        is an error, and the next call builds it.
+
         Returns:
             The number of events that this call took in.
 
@@ -95,6 +99,13 @@ class Index:
             CorruptError: A line is not an event, or a file is not what it was when it was read.
             BusyError: Another process has been writing to the index for a minute.
         """
+        try:
+            return self._take_in()
+        except DiscardedError:
+            return self._take_in()
+
+    def _take_in(self) -> int:
+        self._database.prepare()
         with self._database.reading() as connection:
             read = connection.execute(sa.select(FILES).where(FILES.c.workspace == self._workspace)).all()
         known = {row.name: row for row in read}
@@ -104,22 +115,6 @@ class Index:
         if known:
             raise self._changed(self._folder / min(known), "is gone")
         return n
-
-    def rebuild(self) -> int:
-        """Forget the events of this workspace, and take all of its files in again.
-
-        Returns:
-            The number of events.
-
-        Raises:
-            CorruptError: A line is not an event.
-            BusyError: Another process has been writing to the index for a minute.
-        """
-        mine = sa.select(FILES.c.id).where(FILES.c.workspace == self._workspace)
-        with self._database.writing() as connection:
-            connection.execute(sa.delete(EVENTS).where(_E.file.in_(mine)))
-            connection.execute(sa.delete(FILES).where(FILES.c.workspace == self._workspace))
-        return self.refresh()
 
     def events(
         self,
@@ -185,18 +180,17 @@ class Index:
 
     def open_questions(self, name: str, n: int) -> list[dict[str, Any]]:
         """At most n questions that no labeller has answered, oldest first; what was asked twice is told once."""
-        answer = EVENTS.alias()
-        answered = sa.exists().where(
-            answer.c.event == "feedback",
-            answer.c.request == _E.request,
-            answer.c.input == _E.input,
-            answer.c.source.startswith("labeller:"),
-        )
-        rank = sa.func.row_number().over(partition_by=(_E.request, _E.input), order_by=_FIRST).label("rank")
-        asked = sa.select(EVENTS, rank).where(*_which("question", name), ~answered).subquery()
+        asked = _open_questions(name)
         query = sa.select(asked.c.body).where(asked.c.rank == 1)
         ordered = query.order_by(asked.c.time, asked.c.file, asked.c.line).limit(n)
         return [json.loads(row.body) for row in self._rows(ordered)]
+
+    def n_open_questions(self, name: str) -> int:
+        """How many questions no labeller has answered."""
+        asked = _open_questions(name)
+        query = sa.select(sa.func.count()).select_from(asked).where(asked.c.rank == 1)
+        with self._database.reading() as connection:
+            return connection.execute(query).scalar_one()
 
     def traffic(self, name: str, seconds: float, after: float) -> list[dict[str, Any]]:
         """Requests in buckets of so many seconds, from a time on; a bucket without any is left out.
@@ -277,7 +271,7 @@ class Index:
         return CorruptError(
             f"an event file that the index has read {how}",
             where=str(path),
-            advice=f"restore it from a copy; or, if that was meant, rebuild the index: {self._database.removal}",
+            advice=f"restore it from a copy; or, if that was meant, {self._database.removal}: the index is built anew",
         )
 
     def _rows(self, query: sa.Select[Any]) -> Iterator[sa.Row[Any]]:
@@ -306,6 +300,19 @@ def _which(
     if before is not None:
         found.append(_E.time < before)
     return found
+
+
+def _open_questions(name: str) -> sa.Subquery:
+    """Questions that no labeller has answered; where the same was asked again, the first has rank 1."""
+    answer = EVENTS.alias()
+    answered = sa.exists().where(
+        answer.c.event == "feedback",
+        answer.c.request == _E.request,
+        answer.c.input == _E.input,
+        answer.c.source.startswith("labeller:"),
+    )
+    rank = sa.func.row_number().over(partition_by=(_E.request, _E.input), order_by=_FIRST).label("rank")
+    return sa.select(EVENTS, rank).where(*_which("question", name), ~answered).subquery()
 
 
 def _identity(path: Path) -> str:

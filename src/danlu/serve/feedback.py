@@ -24,7 +24,6 @@ from starlette.responses import JSONResponse, Response
 
 from danlu.core.errors import CorruptError, nearest
 from danlu.core.files import digest_of
-from danlu.core.index import Index
 from danlu.serve.asking import asker, service_of
 from danlu.serve.bodies import FeedbackBody, JsonRoute, check_text
 from danlu.serve.keys import Key
@@ -157,9 +156,9 @@ class FeedbackDesk:
         return found
 
     def _looked_up(self, request: str) -> Asked | None:
-        with Index.open(self._service.workspace) as index:
-            index.refresh()
-            found = index.request(request)
+        index = self._service.index
+        index.refresh()
+        found = index.request(request)
         return None if found is None else Asked.of(found)
 
     def _worker(self, name: str) -> Worker:

@@ -11,10 +11,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from danlu.core.index import Index
-from danlu.core.workspace import Workspace
 from danlu.serve.asking import service_of
 from danlu.serve.replies import QuestionsReply, documented
+from danlu.serve.service import Service
 
 __all__ = ["questions", "router"]
 
@@ -29,12 +28,13 @@ async def questions(
     service = service_of(request)
     called, worker = service.named(model, "predict", "there is nothing to label")
     name = service.seats[called].target.name
-    found = await asyncio.to_thread(_open, service.workspace, name, n)
+    n_open, found = await asyncio.to_thread(_open, service, name, n)
     classes = worker.facts.get("classes") or []
-    return JSONResponse({"model": called, "name": name, "classes": classes, "questions": found})
+    return JSONResponse({"model": called, "name": name, "classes": classes, "n_open": n_open, "questions": found})
 
 
-def _open(workspace: Workspace, name: str, n: int) -> list[dict[str, Any]]:
-    with Index.open(workspace) as index:
-        index.refresh()
-        return index.open_questions(name, n)
+def _open(service: Service, name: str, n: int) -> tuple[int, list[dict[str, Any]]]:
+    """How many questions are open in all, and the first n."""
+    index = service.index
+    index.refresh()
+    return index.n_open_questions(name), index.open_questions(name, n)

@@ -235,7 +235,10 @@ class QuestionsReply(Reply):
     model: str
     name: str
     classes: list[str]
+    n_open: int
+    """How many questions are open in all."""
     questions: list[_Question]
+    """The longest open of them, as many as were asked for."""
 
 
 class ServerMetadata(Reply):

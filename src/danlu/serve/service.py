@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from danlu.core.artifact import Artifact
 from danlu.core.errors import DanluError, UsageError, nearest
 from danlu.core.events import EventLog
+from danlu.core.index import Index
 from danlu.core.workspace import Workspace
 from danlu.serve.config import ServeConfig
 from danlu.serve.following import Seat, Target, follow
@@ -62,6 +64,20 @@ class Service:
         self.stopping = False
         self._shadow = Shadow(self._tell, self._counted.shadow)
         self._following: asyncio.Task[None] | None = None
+        self._index: Index | None = None
+        self._opening = threading.Lock()
+
+    @property
+    def index(self) -> Index:
+        """What was written down, to be looked up in a thread; opened when it is first wanted, and kept until the end.
+
+        Raises:
+            DanluError: It cannot be opened.
+        """
+        with self._opening:
+            if self._index is None:
+                self._index = Index.open(self.workspace)
+            return self._index
 
     @property
     def workers(self) -> dict[str, Worker]:
@@ -88,6 +104,8 @@ class Service:
             await asyncio.wait([self._following])
         await self._shadow.stop()
         await asyncio.gather(*(seat.stop() for seat in self.seats.values()))
+        if self._index is not None:
+            self._index.close()
 
     @property
     def ready(self) -> dict[str, bool]:

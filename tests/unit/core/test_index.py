@@ -64,6 +64,19 @@ def event_file(workspace: Workspace) -> Path:
     return path
 
 
+def remove(url: str) -> None:
+    """Do away with an index as its error says, whoever has it open."""
+    if url.startswith("sqlite"):
+        for end in ("", "-wal", "-shm"):
+            Path(url.removeprefix("sqlite:///") + end).unlink(missing_ok=True)
+        return
+    place = database.Database(url, Path("unused"))
+    with place.writing() as connection:
+        for table in (database.EVENTS, database.FILES):
+            table.drop(connection)
+    place.close()
+
+
 def ids(events: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> list[str]:
     return [event["id"] for event in events]
 
@@ -73,15 +86,14 @@ def ids(events: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> list[str]:
 
 def test_nothing_yet(index: Index) -> None:
     assert index.refresh() == 0
-    assert index.rebuild() == 0
     assert list(index.events("request")) == []
     assert index.request("x") is None
     assert index.traffic("reviews", 60, 0) == []
-    assert index.open_questions("reviews", 9) == []
+    assert (index.open_questions("reviews", 9), index.n_open_questions("reviews")) == ([], 0)
     assert list(index.feedback("reviews")) == []
 
 
-def test_every_event_once_and_whole(index: Index, workspace: Workspace, write: Write) -> None:
+def test_every_event_once_and_whole(index: Index, url: str, workspace: Workspace, write: Write) -> None:
     write("request", 1, id="a", inputs=["质量很差", "half a pair: \ud800", "nul: \0"], status=200, seconds=0.1)
     assert index.refresh() == 1
     assert index.refresh() == 0
@@ -89,7 +101,8 @@ def test_every_event_once_and_whole(index: Index, workspace: Workspace, write: W
     EventLog(workspace.events, "other").write("request", id="c", time=1.5, name="reviews")
     assert index.refresh() == 2
     assert ids(index.events("request")) == ["a", "c", "b"]
-    assert index.rebuild() == 3
+    remove(url)
+    assert index.refresh() == 3
     assert ids(index.events("request")) == ["a", "c", "b"]
     assert index.request("a") == json.loads(event_file_of(workspace, "serve").read_text().splitlines()[0])
     assert index.request("a") == index.find("request", "a")
@@ -118,14 +131,17 @@ def test_what_is_asked_for_and_nothing_else(index: Index, write: Write) -> None:
     assert ids(index.events("request", name="")) == []
 
 
-def test_a_large_file_is_taken_in_in_parts(index: Index, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_file_is_taken_in_in_parts(
+    index: Index, url: str, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(50):
         write("request", number, id=str(number), inputs=["x" * number * 10])
     expected = [str(number) for number in range(50)]
     for at_once, n_bytes in ((7, 2**20), (50, 2**20), (1, 2**20), (1000, 500)):
         monkeypatch.setattr(index_module, "_AT_ONCE", at_once)
         monkeypatch.setattr(index_module, "_BYTES_AT_ONCE", n_bytes)
-        assert index.rebuild() == 50
+        remove(url)
+        assert index.refresh() == 50
         assert ids(index.events("request")) == expected
 
 
@@ -148,7 +164,9 @@ def test_a_last_line_is_left_until_it_is_whole(index: Index, workspace: Workspac
 
 
 @pytest.mark.parametrize("how", ["shorter", "empty", "other", "other and longer", "gone"])
-def test_a_file_that_was_changed_is_noticed(index: Index, workspace: Workspace, write: Write, how: str) -> None:
+def test_a_file_that_was_changed_is_noticed(
+    index: Index, url: str, workspace: Workspace, write: Write, how: str
+) -> None:
     write("request", 1, id="a")
     write("request", 2, id="b")
     index.refresh()
@@ -164,9 +182,10 @@ def test_a_file_that_was_changed_is_noticed(index: Index, workspace: Workspace, 
         with pytest.raises(CorruptError, match="is gone" if how == "gone" else "was changed") as caught:
             index.refresh()
         assert caught.value.where == str(path)
-        assert "rebuild the index: " in (caught.value.advice or "")
+        assert "the index is built anew" in (caught.value.advice or "")
     assert ids(index.events("request")) == ["a", "b"], "what is there is left as it is"
-    index.rebuild()
+    remove(url)
+    assert index.refresh() == len(left.get(how, []))
     assert len(ids(index.events("request"))) == len(left.get(how, []))
     assert index.refresh() == 0
 
@@ -307,7 +326,8 @@ def test_workspaces_that_share_a_database_are_told_apart_and_asked_together(
     with Index.open(other, url) as second:
         assert second.refresh() == 1
         assert ids(second.events("request", name="reviews")) == ["mine", "theirs"]
-        assert second.rebuild() == 1
+        remove(url)
+        assert (second.refresh(), index.refresh()) == (1, 1)
         assert ids(second.events("request", name="reviews")) == ["mine", "theirs"]
     workspace.root.rename(tmp_path / "moved")
     with Index.open(Workspace(tmp_path / "moved"), url) as moved:
@@ -417,9 +437,11 @@ def test_questions_are_open_until_a_labeller_answers(index: Index, write: Write)
     assert ids(index.open_questions("reviews", 9)) == ["qa", "qb", "qc", "other input"]
     assert ids(index.open_questions("reviews", 2)) == ["qa", "qb"]
     assert ids(index.open_questions("digits", 2)) == ["other model"]
+    assert (index.n_open_questions("reviews"), index.n_open_questions("digits")) == (4, 1)
     write("feedback", 9, id="3", request="b", index=0, source=source("labeller", "me"), label="x")
     index.refresh()
     assert ids(index.open_questions("reviews", 9)) == ["qa", "qc", "other input"]
+    assert index.n_open_questions("reviews") == 3
 
 
 def test_traffic_is_what_plain_arithmetic_says(index: Index, write: Write) -> None:
@@ -499,17 +521,85 @@ def test_sqlite_on_a_network_disk_is_refused(workspace: Workspace, monkeypatch: 
     assert "DANLU_INDEX" in (caught.value.advice or "")
 
 
-def test_a_damaged_index_is_said_to_be_one(workspace: Workspace, write: Write) -> None:
-    write("request", 1, id="a")
+def told_once(said: pytest.LogCaptureFixture, path: Path) -> bool:
+    """Whether one line has told of a damaged index since the last look."""
+    lines = [record.getMessage() for record in said.records if record.name == "danlu.core.database"]
+    said.clear()
+    return len(lines) == 1 and "damaged" in lines[0] and str(path) in lines[0]
+
+
+def test_a_damaged_index_of_the_workspace_is_built_anew_by_itself(
+    workspace: Workspace, write: Write, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("DANLU_INDEX", raising=False)
+    expected = [str(number) for number in range(500)]
+    for number in expected:
+        write("request", int(number), id=number)
     path = workspace.root / "index.sqlite"
     path.write_bytes(b"no database" * 1000)
+    with Index.open(workspace) as index:
+        assert told_once(caplog, path)
+        assert index.refresh() == 500
+        assert ids(index.events("request")) == expected
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))  # all but what says which tables there are
+    with Index.open(workspace) as index:
+        assert caplog.records == []
+        assert index.refresh() == 500
+        assert told_once(caplog, path)
+        assert ids(index.events("request")) == expected
+        assert index.refresh() == 0
+    assert caplog.records == []
+
+
+def test_damage_that_shows_late_is_an_error_and_then_mended(
+    workspace: Workspace, write: Write, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("DANLU_INDEX", raising=False)
+    for number in range(500):
+        write("request", number, id=str(number), inputs=["x" * 500])
+    with Index.open(workspace) as index:
+        index.refresh()
+    path = workspace.root / "index.sqlite"
+    whole = bytearray(path.read_bytes())
+    for page in range(10 * 4096, len(whole), 4096):
+        if b'"event": "request"' in whole[page : page + 4096]:
+            whole[page : page + 8] = b"\xff" * 8
+    path.write_bytes(bytes(whole))
+    with Index.open(workspace) as kept, Index.open(workspace) as other:
+        assert kept.refresh() == 0
+        with pytest.raises(CorruptError, match="the index was damaged") as caught:
+            list(kept.events("request"))
+        assert "do the same again" in (caught.value.advice or "")
+        assert told_once(caplog, path)
+        assert other.refresh() == 500, "whoever else has it open goes over to the new one"
+        assert kept.refresh() == 0
+        assert len(ids(kept.events("request"))) == len(ids(other.events("request"))) == 500
+    assert caplog.records == []
+
+
+def test_a_damaged_file_that_somebody_named_is_left_alone(workspace: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"no database" * 1000)
     with pytest.raises(CorruptError, match="the index is damaged") as caught:
-        Index.open(workspace)
+        Index.open(workspace, f"sqlite:///{path}")
     assert caught.value.where == str(path)
     assert f"remove {path}" in (caught.value.advice or "")
-    path.unlink()
+    assert path.read_bytes() == b"no database" * 1000
+
+
+def test_an_index_of_an_older_format_is_built_anew(
+    workspace: Workspace, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DANLU_INDEX", raising=False)
+    write("request", 1, id="a")
+    with sqlite3.connect(workspace.root / "index.sqlite") as connection:
+        connection.execute("CREATE TABLE danlu_events_0 (file INTEGER, line INTEGER, body TEXT)")
+        connection.execute("CREATE TABLE danlu_files_0 (id INTEGER, name TEXT)")
+    connection.close()
     with Index.open(workspace) as index:
         assert index.refresh() == 1
+        assert ids(index.events("request")) == ["a"]
 
 
 def test_an_index_that_may_not_be_written_to_is_explained(workspace: Workspace, tmp_path: Path) -> None:

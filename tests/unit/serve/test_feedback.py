@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from danlu.core.events import EventLog
+from danlu.core.index import Index
+from danlu.core.workspace import Workspace
 from danlu.serve.keys import make_key
 from made_app import MadeApp
 
@@ -210,3 +213,29 @@ def test_damaged_events_are_told_to_whoever_runs_the_server_only(make: Callable[
     found = app.ask("/feedback", {"id": "f1", "request": request, "correct": True})
     assert (found.status, found.code) == (503, "workspace_unusable")
     assert str(app.workspace.root) not in found.body.decode()
+
+
+def test_the_index_is_opened_once_whoever_looks_and_let_go_of_at_the_end(
+    make: Callable[..., MadeApp], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [predicted(make()) for _ in range(3)]
+    opened, closed = [], []
+    open_index = Index.open
+
+    def counted(workspace: Workspace, url: str | None = None) -> Index:
+        opened.append(open_index(workspace, url))
+        return opened[-1]
+
+    monkeypatch.setattr(Index, "open", counted)
+    monkeypatch.setattr(Index, "close", lambda index: closed.append(index))
+    app = make()
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: app.service.index, range(8)))
+    for request in requests:
+        assert app.ask("/feedback", {"request": request, "correct": True}).status == 200
+        assert app.ask("/label?model=reviews@champion").status == 200
+    assert len(opened) == 1
+    assert {id(each) for each in found} == {id(opened[0])}
+    app.service.seats = {}
+    app.loop.run_until_complete(app.service.stop())
+    assert closed == opened

@@ -175,7 +175,8 @@ def test_explanations_are_the_models_and_count_as_no_answer(app: MadeApp) -> Non
 
 
 def test_open_questions_are_told_until_somebody_answers(app: MadeApp) -> None:
-    assert app.ask("/label?model=reviews@champion").json["questions"] == []
+    nothing = app.ask("/label?model=reviews@champion").json
+    assert (nothing["questions"], nothing["n_open"]) == ([], 0)
     request = app.ask("/predict", {"model": "reviews@champion", "inputs": ["good", "poor"]}).json["id"]
     asking = EventLog(app.workspace.events, "feedback")
     for index, text in enumerate(("good", "poor")):
@@ -184,7 +185,8 @@ def test_open_questions_are_told_until_somebody_answers(app: MadeApp) -> None:
     found = app.ask("/label?model=reviews@champion&n=5").json
     assert (found["name"], found["classes"]) == ("reviews", ["bad", "good"])
     assert [(each["index"], each["input"]) for each in found["questions"]] == [(0, "good"), (1, "poor")]
-    assert len(app.ask("/label?model=reviews@champion&n=1").json["questions"]) == 1
+    one = app.ask("/label?model=reviews@champion&n=1").json
+    assert (len(one["questions"]), one["n_open"]) == (1, 2)
     labelled = {"request": request, "index": 0, "label": "good", "source": {"kind": "labeller", "id": "wang"}}
     assert app.ask("/feedback", labelled).status == 200
     assert [each["index"] for each in app.ask("/label?model=reviews@champion").json["questions"]] == [1]
