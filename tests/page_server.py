@@ -264,6 +264,7 @@ def board(empty: bool = False) -> dict[str, Any]:
     keys = ("signal", "effect", "excess", "p_adjusted", "alarm")
     plan = {"margin": 0.02, "budget": 2000, "level": 0.05, "mode": "live", "share": 0.5}
     known = {"n": 1240, "n_challenger": 628, "difference": 0.031, "low": -0.004, "high": 0.066, "decision": "continue"}
+    known |= {"n_since": 0, "decided_at": None}
     began = {"id": "e1", "since": "2026-11-24T02:10:00Z", "by": "mei", "why": "the test says 1.4 points better"}
     began |= {"champion": "a" * 64, "challenger": "c" * 64}
     said = "characters are 0.312 from the reference, 0.271 beyond the usual (p = 0.0004)"

@@ -27,6 +27,7 @@ _RECENT = 300
 _BINS = 10
 _ALERTS = 20
 _HISTORY = 50
+_COMPARED = ("n", "n_since", "n_challenger", "difference", "low", "high", "decided_at")
 _EVER = 1e12
 """Seconds of a bucket that holds everything."""
 
@@ -136,7 +137,7 @@ def _drift(index: Index, name: str, digest: str) -> dict[str, Any]:
 
 
 def _experiment(workspace: Workspace, index: Index, name: str) -> dict[str, Any] | None:
-    """The trial under way: its plan, and what is known by now."""
+    """The trial under way: its plan, and what is known by now; once it is decided, what was known then."""
     experiment = workspace.experiments.running(name)
     if experiment is None:
         return None
@@ -144,12 +145,12 @@ def _experiment(workspace: Workspace, index: Index, name: str) -> dict[str, Any]
     told |= {"champion": experiment.champion, "challenger": experiment.challenger, **experiment.plan}
     compared = standing(index, experiment).comparison
     if compared is None:
-        nothing: dict[str, Any] = dict.fromkeys(("difference", "low", "high"))
-        return {**told, "n": 0, "n_challenger": 0, **nothing, "decision": "continue"}
+        nothing: dict[str, Any] = dict.fromkeys(("difference", "low", "high", "decided_at"))
+        return {**told, "n": 0, "n_since": 0, "n_challenger": 0, **nothing, "decision": "continue"}
     known = facts_of(compared)
     return {
         **told,
-        **{key: known[key] for key in ("n", "n_challenger", "difference", "low", "high")},
+        **{key: known[key] for key in _COMPARED},
         "decision": compared.decision,
     }
 

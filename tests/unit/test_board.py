@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import made_trial
 from danlu.board import board
 from danlu.core.artifact import Artifact
 from danlu.core.errors import UsageError
@@ -90,6 +91,19 @@ def test_a_trial_under_way_is_told(workspace: Workspace) -> None:
     found = board(workspace, "reviews")["experiment"]
     assert {**found, **plan} == found
     assert (found["decision"], found["n"], found["low"], found["by"]) == ("continue", 0, None, "ana")
+    assert (found["n_since"], found["decided_at"]) == (0, None)
+
+
+def test_a_trial_that_is_decided_stays_as_it_was_then(workspace: Workspace) -> None:
+    champion, challenger = workspace.ledger.resolve("reviews", "champion"), made(workspace, "2").digest
+    plan = {"margin": 0.05, "budget": 1000, "level": 0.05, "mode": "live", "share": 0.5}
+    trial = workspace.experiments.start("reviews", champion, challenger, plan, "ana", "is it better?")
+    made_trial.Traffic(workspace, trial).live(300, challenger=0.9, champion=0.5)
+    found = board(workspace, "reviews")["experiment"]
+    assert found["decision"] == "superior"
+    assert found["n"] == found["decided_at"] == 300 - found["n_since"] < 300
+    assert found["low"] > 0
+    assert found["low"] < 0.02, "it is the interval of that moment, which just left 0"
 
 
 def test_drift_is_told_as_the_watch_left_it(tmp_path: Path) -> None:

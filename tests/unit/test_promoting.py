@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -224,24 +223,35 @@ def tried(
     return trial
 
 
+def decided(found: Promotion, decision: str) -> int:
+    """After how many users it was; which depends on how chance has dealt them."""
+    assert found.standing is not None
+    assert found.standing.comparison is not None
+    n = found.standing.comparison.decided_at
+    assert n is not None
+    assert f": {decision}, {n} of" in found.reason
+    return n
+
+
 def test_a_superior_challenger_is_promoted_and_the_trial_ends(
     workspace: Workspace, models: dict[str, Artifact]
 ) -> None:
     trial = tried(workspace, models, 500, 0.9, 0.5)
     now = known(workspace)
     assert now is not None
-    assert (now.decision, now.n) == ("superior", 500)
+    assert (now.decision, now.n + now.n_since) == ("superior", 500)
     found = do(workspace, "by=li")
     assert found.done == "promoted"
     assert found.evidence[1:] == (trial.id,)
     (ended,) = workspace.experiments.all(NAME)
     assert (ended.decision, ended.ended_by) == ("superior", "li")
     facts = ended.facts
-    assert (facts["n"], facts["decided_at"], facts["difference"]) == (500, now.decided_at, now.difference)
+    assert (facts["n"], facts["decided_at"], facts["difference"]) == (now.n, now.decided_at, now.difference)
     assert (facts["low"], facts["high"], facts["ratio_p"]) == (*now.interval, now.ratio_p)
     entry = workspace.ledger.history(NAME)[-1]
     assert entry.evidence == found.evidence
-    assert f"live trial {trial.id}: superior, 500 of at most 1,000 users, challenger - champion +0." in entry.reason
+    assert f"live trial {trial.id}: superior, {now.n} of at most 1,000 users, challenger - champion +0." in entry.reason
+    assert f"; {now.n_since} came after the decision" in entry.reason
     assert workspace.experiments.running(NAME) is None
 
 
@@ -261,9 +271,10 @@ def test_a_trial_without_traffic_refuses(workspace: Workspace, models: dict[str,
 
 def test_an_inferior_challenger_ends_its_trial_and_stays_out(workspace: Workspace, models: dict[str, Artifact]) -> None:
     tried(workspace, models, 500, 0.5, 0.9)
-    assert ": inferior, 500 of" in refused(workspace).reason
+    assert decided(refused(workspace), "inferior") < 500
     assert workspace.experiments.running(NAME) is None
-    assert ": inferior, 500 of" in refused(workspace).reason
+    (ended,) = workspace.experiments.all(NAME)
+    assert f": inferior, {ended.facts['n']} of" in refused(workspace).reason
     assert champion(workspace) == models["a"].digest
 
 
@@ -280,11 +291,12 @@ def test_an_equivalent_challenger_passes_where_that_is_asked_for(
 ) -> None:
     tried(workspace, models, 300, 0.8, 0.8, "trial=live", "margin=0.5", "budget=1000")
     found = refused(workspace)
-    assert ": equivalent, 300 of" in found.reason
+    n = decided(found, "equivalent")
+    assert f"; {300 - n} came after the decision and change nothing about it" in found.reason
     assert "allow=equivalent" in found.advice
     done = do(workspace, "allow=equivalent")
     assert done.done == "promoted"
-    assert ": equivalent, 300 of" in workspace.ledger.history(NAME)[-1].reason
+    assert f": equivalent, {n} of" in workspace.ledger.history(NAME)[-1].reason
 
 
 def test_broken_shares_decide_nothing(workspace: Workspace, models: dict[str, Artifact]) -> None:
@@ -396,12 +408,16 @@ def test_the_way_back_ends_a_trial(workspace: Workspace, models: dict[str, Artif
     assert (ended.decision, ended.ended_why) == ("stopped", f"rolled back to {models['a'].digest[:12]}")
 
 
-def test_a_broken_index_keeps_nobody_from_going_back(workspace: Workspace, models: dict[str, Artifact]) -> None:
+def test_a_broken_index_keeps_nobody_from_going_back(
+    workspace: Workspace, models: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
     crowned(workspace, models["c"])
     proposed(workspace, models["c"], models["b"])
     do(workspace, *LIVE)
-    (workspace.root / "index.sqlite").write_bytes(b"no database" * 1000)
-    with pytest.raises((CorruptError, sqlite3.DatabaseError)):
+    named = workspace.root / "named.sqlite"  # one that somebody named is not thrown away
+    named.write_bytes(b"no database" * 1000)
+    monkeypatch.setenv("DANLU_INDEX", f"sqlite:///{named}")
+    with pytest.raises(CorruptError):
         do(workspace)
     assert do(workspace, "back=true").done == "rolled back"
     (ended,) = workspace.experiments.all(NAME)

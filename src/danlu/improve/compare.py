@@ -26,8 +26,10 @@ Decisions, by a confidence sequence of confidence 1 - level, a margin and a budg
 | inconclusive | the budget is spent and none of these holds; or the arms got other shares of users than planned |
 | continue | none of these yet |
 
-The first decision stands. The chance that any decision ever made is wrong is at most the level, all looks together;
-that of a promotion which is not deserved (the challenger no better) at most half of it.
+The first decision stands, and what is told of it is what was so when it fell; only arms that turn out not to have the
+planned shares take it back, as long as it has not been written down. The chance that any decision ever made is wrong is
+at most the level, all looks together; that of a promotion which is not deserved (the challenger no better) at most half
+of it.
 """
 
 from __future__ import annotations
@@ -98,8 +100,9 @@ class Comparison:
     Attributes:
         decision: See the module.
         reason: Why it is inconclusive: ``budget`` or ``shares``; otherwise empty.
-        decided_at: After how many users it fell; None while it continues.
-        n: Users counted, at most the budget.
+        decided_at: After how many users it fell; None while it continues. All that follows is as it was then.
+        n: Users counted until then, or until now; at most the budget.
+        n_since: Users who came after the decision and change nothing about it.
         n_challenger: Those of them that the challenger answered (shadow: all).
         difference: The estimated mean difference, challenger - champion, with the confidence sequence beside it.
         interval: Low and high, which hold at all times together.
@@ -112,6 +115,7 @@ class Comparison:
     reason: str
     decided_at: int | None
     n: int
+    n_since: int
     n_challenger: int
     difference: float
     interval: Interval
@@ -185,8 +189,8 @@ def compare_live(plan: ComparisonPlan, challenger_T: NDArray[np.bool_], outcome_
     n_T = np.arange(1, len(numbers_T) + 1)
     in_challenger_T = np.cumsum(challenger_T)
     counts_TN = np.stack([in_challenger_T, n_T - in_challenger_T], axis=-1)
-    ratio_p = _p_value(log_evidence_of_ratio(counts_TN, [plan.share, 1 - plan.share]))
-    return _standing(plan, numbers_T, int(in_challenger_T[-1]), ratio_p, None)
+    log_e_T = log_evidence_of_ratio(counts_TN, [plan.share, 1 - plan.share])
+    return _standing(plan, numbers_T, in_challenger_T, log_e_of_ratio_T=log_e_T)
 
 
 def compare_shadow(plan: ComparisonPlan, champion_T: ArrayLike, challenger_T: ArrayLike) -> Comparison:
@@ -204,32 +208,40 @@ def compare_shadow(plan: ComparisonPlan, champion_T: ArrayLike, challenger_T: Ar
     _check_mode(plan, "shadow")
     n = len(np.asarray(champion_T))
     numbers_T = (_outcomes(challenger_T, n) - _outcomes(champion_T, n))[: plan.budget]
-    wins_p = None
+    log_e_T = None
     if np.isin(numbers_T, (-1.0, 0.0, 1.0)).all():
-        wins_p = _p_value(log_evidence_of_wins(np.cumsum(numbers_T > 0), np.cumsum(numbers_T < 0)))
-    return _standing(plan, numbers_T, len(numbers_T), 1.0, wins_p)
+        log_e_T = log_evidence_of_wins(np.cumsum(numbers_T > 0), np.cumsum(numbers_T < 0))
+    return _standing(plan, numbers_T, np.arange(1, len(numbers_T) + 1), log_e_of_wins_T=log_e_T)
 
 
 def _standing(
-    plan: ComparisonPlan, numbers_T: Floats, n_challenger: int, ratio_p: float, wins_p: float | None
+    plan: ComparisonPlan,
+    numbers_T: Floats,
+    n_challenger_T: Ints,
+    *,
+    log_e_of_ratio_T: Floats | None = None,
+    log_e_of_wins_T: Floats | None = None,
 ) -> Comparison:
     code, at = (int(x) for x in first_decisions(numbers_T, plan))
-    n, decision, reason = len(numbers_T), DECISIONS[code], ""
-    if ratio_p <= RATIO_LEVEL:
-        decision, reason, at = "inconclusive", "shares", n
-    elif decision == "continue" and n >= plan.budget:
+    n_all, decision, reason = len(numbers_T), DECISIONS[code], ""
+    is_off_T = np.zeros(n_all, bool) if log_e_of_ratio_T is None else log_e_of_ratio_T >= -np.log(RATIO_LEVEL)
+    if is_off_T.any():
+        decision, reason, at = "inconclusive", "shares", int(is_off_T.argmax()) + 1
+    elif decision == "continue" and n_all >= plan.budget:
         decision, reason = "inconclusive", "budget"
-    total, variation = float(numbers_T.sum()), float((numbers_T**2).sum())
+    n = n_all if decision == "continue" else at
+    total, variation = float(numbers_T[:n].sum()), float((numbers_T[:n] ** 2).sum())
     return Comparison(
         decision=decision,
         reason=reason,
-        decided_at=None if decision == "continue" else at,
+        decided_at=None if decision == "continue" else n,
         n=n,
-        n_challenger=n_challenger,
+        n_since=n_all - n,
+        n_challenger=int(n_challenger_T[n - 1]),
         difference=total / n,
         interval=difference_interval(plan.mixture(), total, variation, n, plan.level),
-        ratio_p=ratio_p,
-        wins_p=wins_p,
+        ratio_p=1.0 if log_e_of_ratio_T is None else _p_value(log_e_of_ratio_T[:n]),
+        wins_p=None if log_e_of_wins_T is None else _p_value(log_e_of_wins_T[:n]),
     )
 
 

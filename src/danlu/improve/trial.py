@@ -134,6 +134,8 @@ def told_of(experiment: Experiment, now: Standing | None = None) -> str:
         told += f", {facts['n']:,} of at most {plan['budget']:,} {who}"
         told += f", challenger - champion {facts['difference']:+.4f} ({facts['low']:+.4f} to {facts['high']:+.4f})"
         told += f", margin {plan['margin']}"
+        if facts.get("n_since"):
+            told += f"; {facts['n_since']:,} came after the decision and change nothing about it"
         if facts["reason"] == "shares":
             told += f"; its arms do not have the planned shares (p = {facts['ratio_p']:.2g})"
     else:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -97,6 +99,23 @@ def test_decisions_agree_with_the_interval():
             assert (found.decision, found.decided_at) == at or found.reason == "budget"  # the first decision stands
 
 
+@pytest.mark.parametrize(("difference", "decision"), [(0.3, "superior"), (-0.3, "inferior"), (0.0, "equivalent")])
+def test_what_is_told_of_a_decision_is_what_was_so_when_it_fell(difference: float, decision: str):
+    plan = ComparisonPlan(margin=0.1, budget=4000)
+    challenger_ET, outcome_ET = experiments(difference, plan, 1, seed=3)
+    late = compare_live(plan, challenger_ET[0], outcome_ET[0])
+    assert late.decision == decision
+    assert late.decided_at is not None
+    at = late.decided_at
+    assert at < plan.budget
+    then = compare_live(plan, challenger_ET[0, :at], outcome_ET[0, :at])
+    assert (late.n, late.n_since, then.n_since) == (at, plan.budget - at, 0)
+    assert dataclasses.replace(late, n_since=0) == then
+    assert compare_live(plan, challenger_ET[0, : at - 1], outcome_ET[0, : at - 1]).decision == "continue"
+    low, high = late.interval
+    assert {"superior": low > 0, "inferior": high < 0, "equivalent": -0.1 < low <= high < 0.1}[decision]
+
+
 def test_a_spent_budget_ends_it():
     plan = ComparisonPlan(margin=0.01, budget=100)
     challenger_ET, outcome_ET = experiments(0.0, ComparisonPlan(margin=0.01, budget=150), 1)
@@ -113,6 +132,11 @@ def test_wrong_shares_spoil_it():
     found = compare_live(plan, challenger, outcome)
     assert (found.decision, found.reason) == ("inconclusive", "shares")
     assert found.ratio_p < 0.001
+    assert found.decided_at is not None
+    until = compare_live(plan, challenger[: found.decided_at], outcome[: found.decided_at])
+    assert until == dataclasses.replace(found, n_since=0)
+    earlier = compare_live(plan, challenger[: found.decided_at - 1], outcome[: found.decided_at - 1])
+    assert earlier.reason != "shares"
 
 
 def test_in_the_shadow_differences_are_paired():
@@ -123,9 +147,10 @@ def test_in_the_shadow_differences_are_paired():
     challenger = np.where((champion == 0) & (flipped < 0.3), 1.0, np.where(flipped < 0.01, 0.0, champion))
     found = compare_shadow(plan, champion, challenger)
     assert found.decision == "superior"
-    wins, losses = np.cumsum(challenger > champion), np.cumsum(challenger < champion)
+    assert found.n == found.n_challenger == found.decided_at == 2000 - found.n_since
+    wins, losses = (np.cumsum(each[: found.n]) for each in (challenger > champion, challenger < champion))
     assert found.wins_p == pytest.approx(np.exp(-log_evidence_of_wins(wins, losses).max()))
-    assert found.difference == pytest.approx((challenger - champion).mean())
+    assert found.difference == pytest.approx((challenger - champion)[: found.n].mean())
     assert compare_shadow(plan, champion * 0.5, challenger).wins_p is None
     assert compare_shadow(plan, champion, champion).decision == "equivalent"
 

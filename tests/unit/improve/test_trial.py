@@ -145,10 +145,13 @@ def test_a_decision_falls(workspace: Workspace) -> None:
     found = look(workspace, experiment)
     assert found.comparison is not None
     assert found.comparison.decision == "superior"
-    assert found.comparison.n == 500
+    n, n_since = found.comparison.n, found.comparison.n_since
+    assert (found.comparison.decided_at, n + n_since) == (n, 500)
+    assert n < 500
     told = told_of(experiment, found)
-    assert "500 of at most 2,000 users, challenger - champion +0." in told
+    assert f"{n} of at most 2,000 users, challenger - champion +0." in told
     assert "margin 0.05" in told
+    assert f"; {n_since} came after the decision and change nothing about it" in told
 
 
 def test_arms_of_other_shares_decide_nothing(workspace: Workspace) -> None:

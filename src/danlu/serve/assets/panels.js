@@ -189,7 +189,7 @@ function bins(counts) {
   return counts.map((n, i) => ({ low: i / counts.length, high: (i + 1) / counts.length, n }));
 }
 
-function comparison({ margin, budget, level, mode, n, n_challenger: ofChallenger, difference, low, high, decision, challenger, by, since, why }, width) {
+function comparison({ margin, budget, level, mode, n, n_challenger: ofChallenger, difference, low, high, decision, challenger, by, since, why, n_since: after }, width) {
   const points = (share) => (Math.abs(share) < 1e-9 ? "0" : signed(100 * share, 1));
   const known = Number.isFinite(difference) && Number.isFinite(low) && Number.isFinite(high);
   const [en, zh] = DECISIONS[decision] ?? both(decision);
@@ -204,6 +204,7 @@ function comparison({ margin, budget, level, mode, n, n_challenger: ofChallenger
     known ? interval(width, { value: difference, low, high, band: margin, zero: true, write: points }, ["Difference, in points", "差异（百分点）"], told) : null,
     h("p", { class: "note", say: known ? told : ["No outcome is known yet: feedback decides.", "还没有结果：由反馈决定。"] }),
     h("div", { class: "progress" }, bar, h("span", { class: "note", say: [`${integer(n)} of ${integer(budget)} ${unit[0]}, ${integer(ofChallenger)} by the challenger`, `${integer(n)} / ${integer(budget)} ${unit[1]}，其中挑战者 ${integer(ofChallenger)}`] })),
+    decision === "continue" ? null : h("p", { class: "note", say: [`All of this is as it was when it was decided; ${integer(after)} ${unit[0]} came since and change nothing about it.`, `以上均为作出决定时的情况；此后又有 ${integer(after)} 个${unit[1]}，不影响结论。`] }),
     h("p", { class: "note" }, h("span", { say: ["challenger ", "挑战者 "] }), hash(challenger),
       h("span", { say: [`; ${MODES[mode][0]}. Begun by ${by}, ${moment(since)[0]}: `, `；${MODES[mode][1]}。由 ${by} 于 ${moment(since)[1]} 开始：`] }),
       h("span", { translate: "no" }, why)));
