@@ -129,7 +129,7 @@ def _facts(watch: Monitor, index: Index) -> dict[str, Any]:
     """How the watch stands, as plain JSON."""
     content, service = watch.content, watch.service
     window = watch.watch["window"]
-    n_base = BASE_WINDOWS if watch.reference is None else 0
+    n_base = BASE_WINDOWS if watch.is_live else 0
     series = {"service": _series(service, service.series, 0)}
     if content is not None:
         series["content"] = {**_series(content, content.series, n_base), "n_without": content.n_without}
@@ -202,7 +202,8 @@ def _classes(watch: Monitor) -> list[dict[str, Any]]:
     """Shares of the classes answered: to the reference, over the whole watch, and in the last window."""
     if watch.reference is None or watch.content is None or "classes" not in watch.reference.columns.counts:
         return []
-    usual_N = watch.reference.columns.counts["classes"].mean(0)
+    columns = watch.content.yardstick.base if watch.is_live else watch.reference.columns
+    usual_N = columns.counts["classes"].mean(0)
     windows, names = watch.content.windows, watch.reader.classes
     n = max(1, len(windows) * watch.watch["window"])
     return [

@@ -1,11 +1,14 @@
-"""What a model's traffic is compared with: the test split of its data, with the model's own answers to it.
+"""What is known of a model before it is asked anything: its own answers to records that were held out of its training.
 
-Computed once a model, and kept as an artifact of kind ``reference``:
+These are the test split of its data and, where the data hold what was learnt from feedback, the gold set that was held
+out of that. Computed once a model, and kept as an artifact of kind ``reference``:
 
     reference.json         task, classes, the characters that are counted, n
     columns.safetensors    a number a record and signal, counts of characters, vectors, and whether the answer was right
 
-Records lie in the order in which they are dealt: the first third is the base of every watch, whatever its windows.
+Records lie in the order in which they are dealt: the first third is the base of every watch, whatever its windows. A
+model that learnt from feedback is not watched against them, as its traffic is a mixture that nobody has held out: only
+how often it is right at which confidence is taken from here (``docs/decisions/0019``).
 """
 
 from __future__ import annotations
@@ -50,6 +53,8 @@ MOST = 20_000
 DIGITS = 6
 """Served probabilities are rounded to so many: the reference's have to be, too."""
 _AT_ONCE = 1024
+_GOLD = "gold"
+"""The parent of a dataset with feedback in it: what was held out of that, or a file of labelled records."""
 _UNKNOWN = re.compile(r"<unk>|\[UNK\]|<0x[0-9A-Fa-f]{2}>")
 """Tokens that stand for what the vocabulary lacks; a byte of a character is one."""
 
@@ -93,6 +98,11 @@ class Reader:
     def is_writer(self) -> bool:
         """Whether the model goes on with texts: its test texts are no prompts."""
         return self._predictor.task == "language-modelling"
+
+    def counted(self, records: Sequence[Record]) -> str:
+        """The characters of records that are counted one by one; none of pictures."""
+        is_text = self._predictor.task != "image-classification"
+        return frequent_characters(self.texts(records)) if is_text else ""
 
     def texts(self, records: Sequence[Record]) -> list[str]:
         """The texts of records, as the model sees them."""
@@ -175,12 +185,14 @@ class Reference:
         characters: What is counted one by one.
         columns: Of its records, in the order in which they are dealt.
         correct_B: Whether the model was right about each, where it names classes.
+        has_learnt: Whether the model's data hold what was learnt from feedback.
     """
 
     artifact: Artifact
     characters: str
     columns: Columns
     correct_B: NDArray[np.bool_] | None
+    has_learnt: bool
 
     @classmethod
     def open(cls, artifact: Artifact) -> Reference:
@@ -202,7 +214,8 @@ class Reference:
             columns = Columns(numbers, counts, stored.get("vector"))
         except (OSError, KeyError, SafetensorError) as error:
             raise CorruptError(f"not a reference: {error}", where=str(artifact.path)) from error
-        return cls(artifact, str(facts["characters"]), columns, correct_B)
+        has_learnt = _GOLD in artifact.manifest["parents"]
+        return cls(artifact, str(facts["characters"]), columns, correct_B, has_learnt)
 
 
 def reference_of(workspace: Workspace, model: Artifact, predictor: Predictor, progress: Progress) -> Reference:
@@ -217,15 +230,18 @@ def reference_of(workspace: Workspace, model: Artifact, predictor: Predictor, pr
     if digest is None:
         what = "this model does not say what data it was tested on, so that its traffic cannot be compared with it"
         raise UsageError(what, where=str(model.path), advice="serve a model that danlu run made")
-    parents = {"model": model.digest, "dataset": str(digest)}
+    dataset = workspace.with_digest(str(digest))
+    parents = {"model": model.digest, "dataset": dataset.digest}
+    if (gold := dataset.manifest["parents"].get(_GOLD)) is not None:
+        parents[_GOLD] = str(gold)
     key = digest_of({"parents": parents, "version": VERSION})
     if found := workspace.with_key("reference", key):
         return Reference.open(found)
-    dataset = workspace.with_digest(str(digest))
     require_split(dataset, "test")
+    sets = [dataset, *([] if gold is None else [workspace.with_digest(str(gold))])]
     progress.stage(f"reference: what {model.path.name} answers to its test split")
     rng = np.random.default_rng(int(model.digest[:16], 16))
-    characters, columns, probabilities_BN, label_B = _asked(Reader(predictor), predictor, dataset, rng, progress)
+    characters, columns, probabilities_BN, label_B = _asked(Reader(predictor), predictor, sets, rng, progress)
     facts: dict[str, Any] = {"task": predictor.task, "classes": list(predictor.classes), "n": len(columns)}
     facts |= {"characters": characters, "numbers": [*columns.numbers]}
     stored: dict[str, np.ndarray] = {f"number.{name}": column for name, column in columns.numbers.items()}
@@ -248,21 +264,23 @@ def reference_of(workspace: Workspace, model: Artifact, predictor: Predictor, pr
 
 
 def _asked(
-    reader: Reader, predictor: Predictor, dataset: Artifact, rng: np.random.Generator, progress: Progress
+    reader: Reader, predictor: Predictor, sets: Sequence[Artifact], rng: np.random.Generator, progress: Progress
 ) -> tuple[str, Columns, np.ndarray | None, np.ndarray | None]:
-    """The characters to count, the columns, what was answered and what is right, of the test split as it is dealt."""
+    """The characters to count, the columns, what was answered and what is right, of test splits as they are dealt."""
     names = bool(predictor.classes)
     if predictor.task == "image-classification":
-        pictures, labels = read_images(dataset, "test")
-        if image_size(dataset) != predictor.image_size:
-            raise DataError("the model takes pictures of another size than its data has", where=str(dataset.path))
+        if image_size(sets[0]) != predictor.image_size:
+            raise DataError("the model takes pictures of another size than its data has", where=str(sets[0].path))
+        seen = [read_images(each, "test") for each in sets]
+        pictures, labels = np.concatenate([each for each, _ in seen]), [label for _, them in seen for label in them]
         row_B = rng.permutation(len(labels))[:MOST]
         texts, characters = None, ""
     else:
-        table = read_split(dataset, "test", ["text", "label"] if names else ["text"])
-        row_B = rng.permutation(table.num_rows)[:MOST]
-        texts = standard_texts(table.column("text").take(row_B).to_pylist(), predictor.clean)
-        labels = table.column("label").to_pylist() if names else []
+        tables = [read_split(each, "test", ["text", "label"] if names else ["text"]) for each in sets]
+        given = [text for table in tables for text in table.column("text").to_pylist()]
+        labels = [label for table in tables for label in table.column("label").to_pylist()] if names else []
+        row_B = rng.permutation(len(given))[:MOST]
+        texts = standard_texts([given[row] for row in row_B.tolist()], predictor.clean)
         characters = frequent_characters(texts[: len(texts) // 3])
     place = {name: number for number, name in enumerate(predictor.classes)}
     label_B = np.array([place.get(labels[row], -1) for row in row_B.tolist()]) if names else None

@@ -2,7 +2,11 @@
 
 A *watch* is what the rate is stated for. It begins when a model is first served, or at a time that is told; its
 settings are written down when it begins, and another setting is another watch. Whoever has dealt with an alarm ends it
-by beginning the next (``reset=true why=...``). All of it is in the events:
+by beginning the next (``reset=true why=...``).
+
+What is asked is compared with the test split. A model that writes has no such split of prompts, and one that learnt
+from feedback serves traffic that its test split is not like: these are compared with their own first windows, and said
+to be watched only from there on (``docs/decisions/0019``). All of it is in the events:
 
     watch     id name digest task reference n_reference window level minimum start why number
     window    id name digest watch series number n first last effects signals ...     (danlu.monitor.stream)
@@ -30,7 +34,7 @@ from danlu.core.index import Index
 from danlu.core.progress import Progress
 from danlu.core.workspace import Workspace
 from danlu.model.predictor import load_predictor
-from danlu.monitor.columns import Columns, frequent_characters
+from danlu.monitor.columns import Columns
 from danlu.monitor.records import Record, is_question, records_of
 from danlu.monitor.series import Series
 from danlu.monitor.signals import SERVICE, minimums
@@ -50,7 +54,7 @@ one in as many records (``bench/watching.py``)."""
 SMALLEST_WINDOW = 20
 """In smaller ones distances are little but noise, PSI above all."""
 BASE_WINDOWS = 10
-"""The first live windows of a model that writes, which later ones are compared with."""
+"""The first live windows, which later ones are compared with where the test split is not what is asked."""
 _COUNTED = {"content": "records", "service": "requests"}
 
 
@@ -89,9 +93,10 @@ class Monitor:
     Attributes:
         model, name, reader, reference: What is watched, and what it is compared with.
         watch: The event that began it.
-        content, service: Its two series; content is None until a model that writes has enough windows.
+        content, service: Its two series; content is None until there are enough windows, where it is compared with live
+            ones.
         alerts: Every alert of the watch so far.
-        n_base: Records of a model that writes that are in its base so far.
+        n_base: Records in a base of live windows so far.
         unsent: Alerts that the webhook has not taken yet.
 
     Raises:
@@ -123,8 +128,13 @@ class Monitor:
         self.content: ContentStream | None = None
         self.service = ServiceStream(self._series(SERVICE, None, "service"), *self._stream_facts)
         self.service.resume(self._windows("service"))
-        if self.reference is not None:
+        if self.reference is not None and not self.is_live:
             self._begin_content(self.reference.columns, self.reference.correct_B, self.reference.characters)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether what is asked is compared with the first live windows, and not with the test split."""
+        return self.reference is None or self.reference.has_learnt
 
     @property
     def n_new(self) -> int:
@@ -165,7 +175,7 @@ class Monitor:
             "digest": self.model.digest,
             "task": self.reader.task,
             "reference": None if self.reference is None else self.reference.artifact.digest,
-            "n_reference": 0 if self.reference is None else len(self.reference.columns),
+            "n_reference": 0 if self.reference is None or self.is_live else len(self.reference.columns),
             "window": window,
             "level": config.level,
             "minimum": minimums((*self._signals(), *SERVICE), config.minimum),
@@ -183,7 +193,7 @@ class Monitor:
             return self.reader.written_signals
         columns = self.reference.columns
         vectors = () if columns.vector_BD is None else ("embedding",)
-        rates = () if self.reference.correct_B is None else ("accuracy",)
+        rates = () if self.is_live or self.reference.correct_B is None else ("accuracy",)
         return (*columns.numbers, *columns.counts, *vectors, *rates)
 
     def _window(self) -> int:
@@ -194,6 +204,8 @@ class Monitor:
         most = (n - n // 3) // MIN_REFERENCE_WINDOWS
         aimed = (n - n // 3) // USUAL_WINDOWS
         window = self._config.window or min(WINDOW, max(SMALLEST_WINDOW, aimed))
+        if self.is_live:
+            return window
         if window > most or most < SMALLEST_WINDOW:
             what = f"{n:,} test records make {MIN_REFERENCE_WINDOWS} reference windows of {most} records at most"
             least = SMALLEST_WINDOW * MIN_REFERENCE_WINDOWS * 3 // 2
@@ -203,7 +215,10 @@ class Monitor:
         return window
 
     def _check_settings(self, watch: Mapping[str, Any]) -> None:
-        """Refuse settings that are not those of the watch."""
+        """Refuse settings, or a reference, that are not those of the watch."""
+        if watch["reference"] != (None if self.reference is None else self.reference.artifact.digest):
+            what = "this watch began with another reference than the model has now, and its windows do not compare"
+            raise UsageError(what, where=self.name, advice="begin a new watch: reset=true why=...")
         given = self._config.model_fields_set
         after = None if self._config.after is None else _seconds(self._config.after)
         told = {"window": self._config.window, "level": self._config.level, "after": after}
@@ -238,7 +253,7 @@ class Monitor:
     ) -> None:
         """Begin to watch content, from base and reference windows, or, where these are live, from the base alone."""
         usual = None
-        if self.reference is None:
+        if self.is_live:
             yardstick = Yardstick(columns)
         else:
             base_B, windows = reference_windows(len(columns), self.watch["window"], None)
@@ -251,12 +266,12 @@ class Monitor:
             return self.reader.columns(records, characters)
 
         series = self._series(yardstick.names, usual, "content")
-        levels = levels_of(columns, correct_B)
+        levels = None if self.reference is None else levels_of(self.reference.columns, self.reference.correct_B)
         self.content = ContentStream(yardstick, read, levels, series, *self._stream_facts, start=start)
         self.content.resume(self._windows("content"))
 
     def _look_for_base(self) -> None:
-        """The first windows of a model that writes, which later ones are compared with."""
+        """The first live windows, which later ones are compared with."""
         due = BASE_WINDOWS * self.watch["window"]
         found: list[Record] = []
         for event in self._requests(self.watch["start"]):
@@ -266,7 +281,7 @@ class Monitor:
         self.n_base = min(len(found), due)
         if self.n_base == due:
             base, last = found[:due], found[due - 1]
-            characters = frequent_characters(self.reader.texts(base))
+            characters = self.reader.counted(base)
             self._begin_content(
                 self.reader.columns(base, characters), None, characters, (last.time, last.request, last.index)
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from danlu.cli import main
 from danlu.core.artifact import Artifact
 from danlu.core.errors import BusyError, DataError, UsageError
-from danlu.core.events import read_events
+from danlu.core.events import EventLog, read_events
 from danlu.core.files import lock
 from danlu.data.clean import CleanConfig
+from danlu.data.stage import read_split
 from danlu.model.predictor import Predictor
 from danlu.model.tfidf import TfidfConfig, TfidfLogisticRegression
 from danlu.monitor.records import Record
@@ -300,6 +304,69 @@ def test_a_writer_is_compared_with_its_own_first_prompts(tmp_path: Path) -> None
     assert alarmed(found) == {"written"}
     assert "latency" in signals(found)
     check_both_languages((found.artifact.path / "monitoring.html").read_text())
+
+
+def learner(traffic: Traffic, key: str = "2") -> Artifact:
+    """The model as one that learnt other texts from feedback, promoted: its test split is the old one."""
+    workspace, before = traffic.workspace, traffic.model.manifest["parents"]["dataset"]
+    dataset = workspace.with_digest(before)
+    rows = {"text": other_texts(60, 9), "label": ["good", "bad"] * 30}
+    with workspace.create("gold", "tiny", key=key, config=dataset.config, parents={}) as draft:
+        schema = pq.read_schema(dataset.path / "test.parquet")
+        table = pa.table({name: rows.get(name, [None] * 60) for name in schema.names}, schema=schema)
+        pq.write_table(table, draft.folder / "test.parquet")
+    gold = draft.artifact
+    parents = {"dataset": before, "gold": gold.digest}
+    with workspace.create("dataset", "tiny", key=key, config=dataset.config, parents=parents) as draft:
+        for file in dataset.path.iterdir():
+            if file.name != "manifest.json":
+                shutil.copyfile(file, draft.folder / file.name)
+    learnt = {"dataset": draft.artifact.digest}
+    with workspace.create("model", "tiny", key=key, config={"learnt": key}, parents=learnt) as draft:
+        traffic.predictor.save(draft.folder)
+    workspace.ledger.set_alias("tiny", "champion", draft.artifact, reason="it learnt")
+    traffic.model = draft.artifact
+    return draft.artifact
+
+
+def test_who_learnt_from_feedback_is_not_alarmed_by_what_it_learnt(traffic: Traffic) -> None:
+    """Its test split holds nothing of the traffic for which it was trained."""
+    traffic.ask(other_texts(15 * WINDOW, 2))
+    assert "characters" in alarmed(watch(traffic))
+    before = traffic.model.manifest["parents"]["dataset"]
+    learner(traffic)
+    traffic.ask(other_texts(12 * WINDOW, 3))
+    early = watch(traffic)
+    content = early.facts["series"]["content"]
+    assert (content["is_live"], content["n_windows"], content["n_missing"]) == (True, 12, 18)
+    assert {each["p_adjusted"] for each in content["signals"]} == {None}
+    tested = len(read_split(traffic.workspace.with_digest(before), "test", ["label"]))
+    assert early.facts["accuracy"]["n"] == tested + 60, "the test split, and what was held out of the feedback"
+    traffic.ask(other_texts(33 * WINDOW, 4))
+    later = watch(traffic)
+    content = later.facts["series"]["content"]
+    assert (content["n_windows"], content["n_missing"]) == (45, 0)
+    assert alarmed(later) == set()
+    assert {"characters", "confidence", "embedding", "classes"} <= signals(later).keys()
+    assert len(later.facts["accuracy"]["series"]) == 35
+    check_both_languages((later.artifact.path / "monitoring.html").read_text())
+    assert "its own first requests" in (later.artifact.path / "monitoring.html").read_text()
+    traffic.ask(fresh_texts(20 * WINDOW, 5))
+    assert "characters" in alarmed(watch(traffic)), "another change, and be it back to the test split, is found"
+
+
+def test_a_watch_goes_on_with_the_reference_that_it_began_with(traffic: Traffic) -> None:
+    traffic.ask(USUAL)
+    first = watch(traffic)
+    log = EventLog(traffic.workspace.events, "monitor")
+    (began,) = events(traffic, "watch")
+    told = {key: value for key, value in began.items() if key not in ("time", "event")}
+    log.write("watch", **{**told, "id": "another", "reference": "0" * 64})
+    with pytest.raises(UsageError, match="began with another reference"):
+        watch(traffic)
+    again = watch(traffic, "reset=true", "why=the reference is another")
+    assert again.facts["watch"]["number"] == 3
+    assert again.facts["digest"] == first.facts["digest"]
 
 
 # The command

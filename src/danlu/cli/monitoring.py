@@ -49,6 +49,10 @@ def _answer(found: Monitored) -> Answer:
         lines.append(
             f"{content['n_without']:,} inputs were not kept, and so not looked at (danlu serve keep_inputs=true)"
         )
+    if content["is_live"]:
+        lines.append(
+            "what is asked is compared with this model's own first windows: its test split is not what it is asked"
+        )
     if content["n_missing"]:
         lines.append(f"content is not watched yet: {content['n_missing']} windows are still to come")
     if facts["accuracy"] and facts["accuracy"]["series"]:

@@ -1,7 +1,8 @@
 """Windows that follow each other, and what is known after each of them.
 
-A model has two series. *Content* is what is asked and answered; its reference windows are dealt from a test split, or,
-for models that write and whose test texts are no prompts, are the first live ones. *Service* is latency and failures;
+A model has two series. *Content* is what is asked and answered; its reference windows are dealt from a test split, or
+are the first live ones: for models that write, whose test texts are no prompts, and for models that learnt from
+feedback, whose test split is older than what they learnt. *Service* is latency and failures;
 its reference windows are always the first live ones. Each series has a part of the level, by its number of signals: all
 of them together raise a false alarm with a chance of at most the level (a union bound over Holm's corrections).
 """

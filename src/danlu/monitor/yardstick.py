@@ -29,6 +29,7 @@ class Yardstick:
         correct_B: Whether the model was right about each of them, where that is known.
 
     Attributes:
+        base: See above.
         names: The signals.
         near_BD: Embeddings of the base that windows are compared with, where there are some.
 
@@ -37,7 +38,7 @@ class Yardstick:
     """
 
     def __init__(self, base: Columns, correct_B: NDArray[np.bool_] | None = None) -> None:
-        self._base, self._n = base, len(base)
+        self.base, self._n = base, len(base)
         self._levels = levels_of(base, correct_B)
         self.near_BD = None if base.vector_BD is None else base.vector_BD[:NEAR]
         self._width = 1.0 if self.near_BD is None else bandwidth_of(self.near_BD)
@@ -52,7 +53,7 @@ class Yardstick:
         Raises:
             DataError: A number is not finite.
         """
-        base = self._base
+        base = self.base
         found: dict[str, float] = {}
         for name, column in base.numbers.items():
             found[name] = self._observed(ks_distance(np.concatenate([column, window.numbers[name]])), window)
@@ -78,7 +79,7 @@ class Yardstick:
             near_B: Floats = 1 - self._nearness(window.vector_BD).mean(1)
             return near_B
         if "characters" in window.counts:
-            total_N = self._base.counts["characters"].sum(0) + PRIOR
+            total_N = self.base.counts["characters"].sum(0) + PRIOR
             count_BN = window.counts["characters"]
             nats_B: Floats = count_BN @ -np.log(total_N / total_N.sum()) / np.maximum(1, count_BN.sum(1))
             return nats_B

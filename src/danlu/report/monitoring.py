@@ -112,7 +112,6 @@ def monitoring_page(facts: Mapping[str, Any], parents: Mapping[str, str]) -> str
         moment=_moment,
         span=_span(facts),
         most=MOST,
-        is_writer=facts["task"] == "language-modelling",
         parents=parents,
         manifest={"environment": environment()},
         version=__version__,
