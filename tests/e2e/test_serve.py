@@ -264,7 +264,7 @@ def reached(port: int) -> bool:
 def test_keys_a_killed_process_and_the_end(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "workspace")
     make_served(workspace, "poems", "language-modelling", max_len=4000)
-    key, _ = make_key(workspace.root / "keys.json", "everything")
+    key, _ = make_key(workspace.root / "keys.json", "everything", ["ask", "metrics", "label"])
     asks, made = make_key(workspace.root / "keys.json", "asks", ["ask"], per_minute=2)
     with serving(workspace.root, "poems@champion", folder=tmp_path / "block") as server:
         keys_are_needed(server, key, asks)
@@ -364,8 +364,12 @@ def test_a_key_is_made_and_shown_once(danlu: Any) -> None:
     assert said.code == 0
     assert said.json["key"].startswith("danlu-")
     assert said.json["key"] not in (danlu.workspace / "keys.json").read_text()
+    assert said.json["scopes"] == ["ask"]
     assert danlu("serve", "--new-key", "the web site").code == 2
     less = danlu("serve", "--new-key", "an app", "scopes=[ask]", "per_minute=60", "--json")
     assert (less.json["scopes"], less.json["per_minute"]) == (["ask"], 60)
+    more = danlu("serve", "--new-key", "the board", "scopes=[ask,metrics,label]", "--json")
+    assert more.json["scopes"] == ["ask", "metrics", "label"]
+    assert "scopes=[ask,metrics,label]" in danlu("serve", "--new-key", "a person").out
     for wrong in ("scopes=[]", "scopes=[asks]", "per_minute=0", "port=8000"):
         assert danlu("serve", "--new-key", "another", wrong).code == 2

@@ -57,6 +57,16 @@ def test_nothing_was_asked(workspace: Workspace) -> None:
         board(workspace, "nobody")
 
 
+def test_a_model_that_the_ledger_does_not_know_has_traffic_and_no_history(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    log = EventLog(workspace.events, "serve")
+    log.write("request", **request("d" * 64, "good", name="reviews"))
+    found = board(workspace, "reviews", "d" * 64)
+    assert found.keys() == KEYS
+    assert (sum(bucket["n"] for bucket in found["traffic"]), found["labels"]) == (1, {"good": 1})
+    assert (found["history"], found["experiment"]) == ([], None)
+
+
 def request(digest: str, label: str, **changes: Any) -> dict[str, Any]:
     answer = {"label": label, "probability": 0.95 if label == "good" else 0.55}
     told = {"name": "reviews", "digest": digest, "route": "/predict", "status": 200, "seconds": 0.1}

@@ -54,6 +54,8 @@ def key_made(call: Call, name: str, overrides: list[str]) -> Answer:
     key, made = make_key(path, name, config.scopes, config.per_minute)
     rate = "" if made.per_minute is None else f", {made.per_minute} times a minute"
     text = f"{key}\n\nkey {made.id} of {made.name}: it is shown this once, and cannot be shown again\n"
-    text += f"scopes: {', '.join(made.scopes)}{rate} (scopes=[ask] or per_minute=60 after NAME: one that may do less)"
+    text += f"scopes: {', '.join(made.scopes)}{rate}"
+    if not overrides:
+        text += " (to see the board and to label, too: scopes=[ask,metrics,label] after NAME; per_minute=60: a rate)"
     facts = {"key": key, "id": made.id, "name": made.name, "scopes": list(made.scopes), "per_minute": made.per_minute}
     return Answer({**facts, "file": str(path)}, text)

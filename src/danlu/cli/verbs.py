@@ -150,7 +150,12 @@ def serve(
     ] = None,
     new_key: Annotated[
         str | None,
-        typer.Option("--new-key", help="Make an API key for whom it names, show it once, and end.", metavar="NAME"),
+        typer.Option(
+            "--new-key",
+            help="Make an API key for whom it names, show it once, and end. It may ask the models; for the board and "
+            "labelling, too: scopes=[ask,metrics,label].",
+            metavar="NAME",
+        ),
     ] = None,
 ) -> Answer:
     """Answer requests over HTTP: classes, translations, and the routes of OpenAI's clients."""

@@ -194,7 +194,7 @@ class CompletionBody(WritingBody):
     prompt: str | list[str] | list[int] | list[list[int]]
     """The beginning of the text, or of several, as characters or as token ids."""
     max_tokens: int | None = Field(16, ge=0)
-    """Tokens to write at most; null: as many as fit."""
+    """Tokens to write at most; null: as many as fit. Left out: 16, or fewer where only fewer are allowed."""
     echo: bool = False
     """Whether the prompt comes before what is written, with its probabilities where these are asked for."""
     logprobs: int | None = Field(None, ge=0)

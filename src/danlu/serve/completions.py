@@ -39,7 +39,10 @@ async def completions(request: Request, body: CompletionBody) -> Response:
     more = {"echo": body.echo, "logprobs": body.logprobs}
     if not body.prompts:
         raise AskError(400, "invalid_value", "there is no prompt", param="prompt")
-    asked = body.ask(body.prompts, service_of(request).config.limits, body.max_tokens, **more)
+    limits, most = service_of(request).config.limits, body.max_tokens
+    if "max_tokens" not in body.model_fields_set and most is not None:
+        most = min(most, limits.new_tokens)  # nobody asked for more than is allowed
+    asked = body.ask(body.prompts, limits, most, **more)
     return await _written(request, body, asked, ("text_completion", "text_completion"), _completion)
 
 

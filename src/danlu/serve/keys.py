@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import Field
 
@@ -32,6 +32,8 @@ Scope = Literal["ask", "metrics", "label"]
 ``label``: see what others asked, and say what the right answer is. A key that was made before there was this scope
 does not have it.
 """
+_USUAL: tuple[Scope, ...] = ("ask",)
+"""What a key is for unless it is said: numbers and what others asked are not everybody's to see."""
 
 _FORM = re.compile(r"danlu-([0-9a-f]{12})-[A-Za-z0-9_-]{43}")
 _NOBODY = "0" * 64
@@ -42,8 +44,9 @@ class KeyConfig(Config):
 
     keys: Path | None = None
     """The file of API keys; null: ``keys.json`` in the workspace."""
-    scopes: tuple[Scope, ...] = get_args(Scope)
-    """What it may be used for."""
+    scopes: tuple[Scope, ...] = _USUAL
+    """What it may be used for: ask the models; metrics: see how they do, on the page's board, too; label: see what was
+    asked, and say what is right."""
     per_minute: int | None = Field(None, gt=0)
     """Requests that it may be used for in a minute; null: as many as come."""
 
@@ -70,7 +73,7 @@ class Key:
 
 
 def make_key(
-    path: Path, name: str, scopes: Sequence[Scope] = get_args(Scope), per_minute: int | None = None
+    path: Path, name: str, scopes: Sequence[Scope] = _USUAL, per_minute: int | None = None
 ) -> tuple[str, Key]:
     """Make a key and add it to a file.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from danlu.serve.keys import make_key
+from danlu.serve.keys import Scope, make_key
 from made_app import MadeApp
 
 FREE = {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/", "/assets/{file}"}
@@ -112,7 +113,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_is_shown_nowhere_else(app: Ma
 
 
 def test_a_key_is_written_nowhere_wherever_it_is_put(app: MadeApp) -> None:
-    key, made = make_key(app.keys, "everything")
+    key, made = make_key(app.keys, "everything", get_args(Scope))
     secret = key.split("-", 2)[2]
     answers = [
         app.ask("/v1/models", authorization=f"Bearer {key}"),

@@ -163,6 +163,19 @@ def test_inputs_are_kept_as_far_as_they_are_wanted(tmp_path: Path) -> None:
             assert ("translation" in events[1]["answers"][0]) is keeps
 
 
+@pytest.mark.parametrize(("most", "usual"), [(8, 8), (16, 16), (2048, 16)])
+def test_a_completion_that_names_no_length_gets_the_usual_one_or_what_is_allowed(
+    tmp_path: Path, most: int, usual: int
+) -> None:
+    with MadeApp(tmp_path / "workspace", MODELS, limits={"new_tokens": most}) as app:
+        asked = {"model": "poems@champion", "prompt": "a"}
+        for body, wanted in ((asked, usual), (asked | {"max_tokens": 3}, 3), (asked | {"max_tokens": None}, None)):
+            assert app.ask("/v1/completions", body).status == 200
+            assert app.workers["poems"].asked[-1]["max_tokens"] == wanted
+        found = app.ask("/v1/completions", asked | {"max_tokens": most + 1})
+        assert (found.status, found.code) == (400, "limit_exceeded")
+
+
 def test_explanations_are_the_models_and_count_as_no_answer(app: MadeApp) -> None:
     found = app.ask("/explain", {"model": "reviews@champion", "input": "x"}).json
     assert found["spans"] == [{"text": "x", "start": 0, "end": 1, "weight": 0.5}]
