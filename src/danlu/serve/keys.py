@@ -72,9 +72,7 @@ class Key:
     created: float
 
 
-def make_key(
-    path: Path, name: str, scopes: Sequence[Scope] = _USUAL, per_minute: int | None = None
-) -> tuple[str, Key]:
+def make_key(path: Path, name: str, scopes: Sequence[Scope] = _USUAL, per_minute: int | None = None) -> tuple[str, Key]:
     """Make a key and add it to a file.
 
     Args:
