@@ -224,7 +224,7 @@ def _label(fake: FakeServer, asked: Any) -> Answer:
     still = [question for question in fake.questions if question["request"] not in answered]
     model = next(each for each in MODELS if each["id"] == asked["model"])
     known = {"model": model["id"], "name": model["id"].split("@")[0], "classes": model["classes"] or []}
-    return 200, {**known, "questions": still[: int(asked["n"])]}
+    return 200, {**known, "n_open": len(still), "questions": still[: int(asked["n"])]}
 
 
 def _board(fake: FakeServer, asked: Any) -> Answer:

@@ -349,7 +349,7 @@ def test_questions_are_labelled_by_keys_skipped_and_taken_back(browser: Browser,
         desk.get_by_role("button", name="negative").click()  # now the one before is sent, and fails
         expect(page.get_by_role("alert")).to_contain_text("could not be written down")
         page.get_by_role("alert").get_by_role("button", name="Try again").click()
-        expect(page.get_by_text("3 of 4 done")).to_be_visible()
+        expect(page.get_by_text("2 done in this sitting, 2 open in all")).to_be_visible()
         page.keyboard.press("1")
         expect(desk).to_contain_text("last question")  # the last one is sent by itself
         expect(page.locator("#view-label > [role=status]")).to_contain_text("written down")
@@ -365,6 +365,32 @@ def test_questions_are_labelled_by_keys_skipped_and_taken_back(browser: Browser,
     }
     assert all(body["source"] == {"kind": "labeller", "id": "mei"} for body in sent.values())
     assert len(fake.bodies("/feedback")) == 3
+
+
+def test_it_is_told_how_many_questions_are_open_in_all_and_all_of_them_come(
+    browser: Browser, fake: FakeServer
+) -> None:
+    fake.questions = questions(45)
+    with opened(browser, fake) as page:
+        page.get_by_role("link", name="Label").click()
+        counted, desk = page.locator(".progress .note"), page.locator(".desk")
+        expect(counted).to_have_text("0 done in this sitting, 45 open in all")
+        for number in range(22):
+            expect(desk).to_contain_text(f"text {number}")
+            page.keyboard.press("s")
+        expect(desk).to_contain_text("text 22")  # behind what was skipped there are more
+        for number in range(22, 45):
+            expect(desk).to_contain_text(f"text {number}")
+            page.keyboard.press("1")
+        expect(counted).to_have_text("23 done in this sitting, 22 open in all")
+        expect(desk).to_contain_text("last question but 22 that you skipped")
+        page.keyboard.press("u")
+        expect(counted).to_have_text("22 done in this sitting, 23 open in all")
+        bar = page.get_by_role("progressbar")
+        assert bar.evaluate("(e) => [e.value, e.max]") == [22, 45]
+        page.get_by_role("button", name="中文").click()
+        expect(counted).to_have_text("本次已完成 22 个，共有 23 个待标注")
+    assert len(fake.bodies("/feedback")) == 22
 
 
 def test_an_answer_not_yet_sent_outlives_a_reload(browser: Browser, fake: FakeServer) -> None:

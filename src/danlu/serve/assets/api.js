@@ -8,7 +8,7 @@ const KEY = "danlu.key";
 const REFUSALS = {
   unreachable: [["The server does not answer.", "服务没有应答。"], ["See whether danlu serve still runs, then try again. What you typed is still here.", "请确认 danlu serve 仍在运行，然后重试。你输入的内容还在。"]],
   invalid_api_key: [["This needs a key.", "此操作需要密钥。"], ["Ask whoever runs the server for one: danlu serve --new-key NAME.", "请向服务的管理者索取：danlu serve --new-key NAME。"]],
-  scope_missing: [["This key is not meant for that.", "这个密钥没有相应权限。"], ["Ask for a key with the scope that is named below.", "请索取具有下述权限的密钥。"]],
+  scope_missing: [["This key is not meant for that.", "这个密钥没有相应权限。"], ["Ask whoever runs the server for one that is: danlu serve --new-key NAME scopes=[ask,metrics,label].", "请向服务的管理者索取：danlu serve --new-key NAME scopes=[ask,metrics,label]。"]],
   rate_limit_exceeded: [["This key was used too often.", "这个密钥使用过于频繁。"], ["Wait a moment, then try again.", "请稍候再试。"]],
   overloaded: [["More is asked than can be answered.", "当前请求过多。"], ["Wait a moment, then try again. What you typed is still here.", "请稍候再试。你输入的内容还在。"]],
   model_starting: [["The model is being started.", "模型正在启动。"], ["Wait a few seconds, then try again.", "请等待几秒后再试。"]],

@@ -3,9 +3,10 @@
 import { ask } from "/assets/api.js";
 import { button, field, h, trouble } from "/assets/dom.js";
 import { unpacked } from "/assets/picture.js";
-import { keep, kept, percent, say, unique } from "/assets/words.js";
+import { integer, keep, kept, percent, say, unique } from "/assets/words.js";
 
 const AT_ONCE = 20;
+const MOST = 100; // questions that the server gives at a time
 const HELD = 5000; // milliseconds in which an answer can be taken back
 const WHY = {
   margin: ["the model wavered between two classes", "模型在两个类别之间犹豫"],
@@ -36,6 +37,8 @@ class Desk {
     this.held = JSON.parse(sessionStorage.getItem(this.place) ?? "[]"); // answers not yet sent; a reload keeps them
     this.seen = new Set(this.held.map(({ question }) => question.id));
     this.sent = 0;
+    this.sending = 0;
+    this.open = null; // questions that nobody has answered, here or elsewhere; null: not known yet
     this.skipped = new Set();
     const who = h("input", { type: "text", maxlength: 60, autocomplete: "off", spellcheck: "false" });
     who.value = kept("labeller") ?? `labeller-${unique().slice(0, 6)}`;
@@ -65,10 +68,14 @@ class Desk {
     try {
       if (again) for (const id of this.skipped) this.seen.delete(id);
       if (again) this.skipped.clear();
-      const { questions } = await ask(`/label?model=${encodeURIComponent(this.model.id)}&n=${AT_ONCE}`);
+      // The longest open come first, and what was skipped or is not sent yet is still among them.
+      const n = Math.min(MOST, AT_ONCE + this.skipped.size + this.unsent);
+      const { questions, n_open: open } = await ask(`/label?model=${encodeURIComponent(this.model.id)}&n=${n}`);
+      this.open = open - this.unsent;
       this.waiting.push(...questions.filter(({ id }) => !this.seen.has(id)));
       for (const { id } of questions) this.seen.add(id);
-      await this.show();
+      if (this.waiting.length) await this.show();
+      else this.finished();
     } catch (refusal) {
       if (!refusal.what) throw refusal;
       this.desk.replaceChildren(trouble(refusal, () => this.load(again)));
@@ -77,21 +84,26 @@ class Desk {
     }
   }
 
+  /** Answers that the server does not have yet. */
+  get unsent() {
+    return this.held.length + this.sending;
+  }
+
   count() {
-    const done = this.sent + this.skipped.size + this.held.length;
-    const total = done + this.waiting.length;
-    Object.assign(this.progress, { max: total || 1, value: done });
-    say(this.counted, [`${done} of ${total} done`, `已完成 ${done} / ${total}`]);
     this.back.disabled = !this.held.length;
+    if (this.open === null) return;
+    const [done, open] = [this.sent + this.unsent, Math.max(0, this.open)]; // others may have answered meanwhile
+    Object.assign(this.progress, { max: done + open || 1, value: done });
+    say(this.counted, [`${integer(done)} done in this sitting, ${integer(open)} open in all`, `本次已完成 ${integer(done)} 个，共有 ${integer(open)} 个待标注`]);
   }
 
   async show() {
-    this.count();
     const question = this.waiting[0];
     if (!question) {
-      this.finished();
+      await (this.open > this.skipped.size ? this.load() : this.finished());
       return;
     }
+    this.count();
     const { input, answer, why } = question;
     const shown = await picturedOrQuoted(this.model, input);
     if (this.waiting[0] !== question) return; // answered while the picture was unpacked
@@ -110,9 +122,11 @@ class Desk {
   }
 
   finished() {
-    const words = this.sent + this.held.length
-      ? ["That was the last question. Thank you.", "没有更多问题了，谢谢。"]
-      : ["No question is open.", "没有待标注的问题。"];
+    this.count();
+    const n = this.skipped.size;
+    const words = n
+      ? [`That was the last question but ${n} that you skipped. Thank you.`, `除你跳过的 ${n} 个外，没有更多问题了，谢谢。`]
+      : this.sent + this.unsent ? ["That was the last question. Thank you.", "没有更多问题了，谢谢。"] : ["No question is open.", "没有待标注的问题。"];
     const name = this.model.id.split("@")[0];
     this.desk.replaceChildren(h("p", { class: "said small" }, h("b", { say: words })),
       h("p", { class: "note", say: ["Questions come from requests whose label would teach the model most. To ask for twenty:", "问题取自标注后最能帮助模型的请求。要提出二十个："] }),
@@ -142,6 +156,7 @@ class Desk {
     keep("labeller", who);
     this.send(); // the one before can be taken back no more
     this.held.push({ id: unique(), question: this.waiting.shift(), label, who });
+    this.open -= 1;
     this.remember();
     say(this.status, [`${label}: sent in ${HELD / 1000} s; u undoes.`, `${label}：${HELD / 1000} 秒后提交，按 u 撤销。`]);
     this.timer = setTimeout(() => this.send(), HELD);
@@ -163,6 +178,7 @@ class Desk {
     const { question, label } = this.held.pop();
     this.remember();
     this.waiting.unshift(question);
+    if (this.open !== null) this.open += 1;
     say(this.status, [`${label} was taken back.`, `已撤销 ${label}。`]);
     this.show();
   }
@@ -171,6 +187,7 @@ class Desk {
   async send(more = {}) {
     clearTimeout(this.timer);
     const sending = this.held.splice(0);
+    this.sending += sending.length;
     this.count();
     for (const [place, each] of sending.entries()) {
       const { id, question, label, who } = each;
@@ -178,11 +195,13 @@ class Desk {
       try {
         await ask("/feedback", body, more);
         this.sent += 1;
+        this.sending -= 1;
         say(this.status, [`${label}: written down. Thank you.`, `${label}：已记录，谢谢。`]);
         this.wrong.replaceChildren();
       } catch (refusal) {
         if (!refusal.what) throw refusal;
         this.held.unshift(...sending.slice(place));
+        this.sending -= sending.length - place;
         this.wrong.replaceChildren(trouble(refusal, () => this.send()));
         break;
       }

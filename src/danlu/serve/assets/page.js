@@ -5,6 +5,7 @@ import { board } from "/assets/board.js";
 import { h, trouble } from "/assets/dom.js";
 import { labelling } from "/assets/label.js";
 import { trial } from "/assets/try.js";
+import { FAMILIES } from "/assets/terms.js";
 import { keep, kept, language, say, speak, tell } from "/assets/words.js";
 
 const VIEWS = {
@@ -52,8 +53,8 @@ function title() {
 function tellModel() {
   const { model } = page;
   const task = TASKS[model.task] ?? [model.task, model.task];
-  const words = (each) => [each, model.family, model.digest.slice(0, 12)].filter(Boolean).join(" · ");
-  say(place("facts"), [words(task[0]), words(task[1])]);
+  const words = (...names) => [...names, model.digest.slice(0, 12)].filter(Boolean).join(" · ");
+  say(place("facts"), [words(task[0], model.family), words(task[1], FAMILIES[model.family] ?? model.family)]);
 }
 
 /** The name means another model since a moment ago. */

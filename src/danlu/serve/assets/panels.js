@@ -2,6 +2,7 @@
 
 import { histogram, interval, latency, traffic } from "/assets/charts.js";
 import { h, table } from "/assets/dom.js";
+import { reason } from "/assets/terms.js";
 import { duration, integer, moment, pValue, percent, signed } from "/assets/words.js";
 
 const SIGNALS = {
@@ -19,7 +20,7 @@ const DECISIONS = {
   inconclusive: ["inconclusive", "没有结论"],
 };
 const MODES = { live: ["each user is answered by one of the two", "每个用户由其中一个模型应答"], shadow: ["both answer, the champion’s is shown", "两者都应答，显示冠军的回答"] };
-const ALIASES = { champion: ["champion", "冠军"], challenger: ["challenger", "挑战者"], latest: ["latest", "最新"] };
+const ALIASES = { champion: ["champion", "冠军"], challenger: ["challenger", "挑战者"], latest: ["latest", "最新"], gold: ["gold set", "金标准集"] };
 const nameOf = (id) => id.split("@")[0];
 const both = (value) => [value, value];
 const written = (value, write) => (value === null || value === undefined ? "–" : write(value)); // not known yet
@@ -171,10 +172,10 @@ export const PANELS = {
     of: (data) => data.history,
     isEmpty: (history) => !history.length,
     empty: (model) => ({ words: ["Promotions and rollbacks will be here: who, when, why, and by which evidence.", "这里将显示上线与回滚：何人、何时、为何、依据什么。"], command: `danlu promote ${nameOf(model.id)}` }),
-    draw: (history) => h("ol", { class: "history" }, history.map(({ time, alias, digest, reason, by, evidence }) =>
+    draw: (history) => h("ol", { class: "history" }, history.map(({ time, alias, digest, reason: why, by, evidence }) =>
       h("li", {}, h("span", { class: "when", say: moment(time) }),
         h("div", {}, h("p", {}, h("b", { say: ALIASES[alias] ?? both(alias) }), " → ", hash(digest), by ? h("span", { class: "note", say: [` by ${by}`, ` 由 ${by}`] }) : null),
-          h("p", { translate: "no" }, reason),
+          h("p", { translate: "no", say: reason(why) }),
           evidence?.length ? h("p", { class: "note" }, h("span", { say: ["evidence: ", "依据："] }), evidence.map((digest_, i) => [i ? ", " : "", hash(digest_)]).flat()) : null)))),
   },
 };

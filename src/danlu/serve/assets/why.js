@@ -2,6 +2,7 @@
 
 import { ask } from "/assets/api.js";
 import { h, table, trouble } from "/assets/dom.js";
+import { method } from "/assets/terms.js";
 import { percent, same, sayAttribute, signed } from "/assets/words.js";
 
 const MOST_SHADE = 50; // percent of a colour at most, so that text stays readable on it
@@ -42,10 +43,10 @@ function legend(label) {
     h("span", { class: "key against", say: ["speaks against it", "反对"] }));
 }
 
-/** How the reasons were found, as the server says it. */
-const howFound = (method) => h("details", {}, h("summary", { say: ["How this was found", "如何得出"] }), h("p", { class: "note", lang: "en", translate: "no" }, method));
+/** How the reasons were found. */
+const howFound = (how) => h("details", {}, h("summary", { say: ["How this was found", "如何得出"] }), h("p", { class: "note", say: method(how) }));
 
-function words({ text, spans, label, method }, input) {
+function words({ text, spans, label, method: how }, input) {
   const most = Math.max(...spans.map(({ weight }) => Math.abs(weight)), 1e-12);
   const shaded = h("p", { class: "shaded", translate: "no" });
   const letters = Array.from(text); // places are counted in characters, not in UTF-16 units
@@ -66,10 +67,10 @@ function words({ text, spans, label, method }, input) {
   const seen = text === input ? null : h("p", { class: "note", say: ["Shown as the model read it, after cleaning.", "显示的是清洗后模型读到的文本。"] });
   return [shaded, legend(label), seen,
     h("details", {}, h("summary", { say: ["As a table", "表格"] }), h("div", { class: "two close" },
-      table(heads(`most for ${label}`, `最支持 ${label}`), ahead), table(heads("most against it", "最反对"), behind))), howFound(method)].filter(Boolean);
+      table(heads(`most for ${label}`, `最支持 ${label}`), ahead), table(heads("most against it", "最反对"), behind))), howFound(how)].filter(Boolean);
 }
 
-function places({ weights, height, width, label, method }, picture) {
+function places({ weights, height, width, label, method: how }, picture) {
   const plain = canvas(width, height, ["What the model saw", "模型看到的图"]);
   plain.getContext("2d").drawImage(picture, 0, 0, width, height);
   const sums = [Array(9).fill(0), Array(9).fill(0)];
@@ -98,7 +99,7 @@ function places({ weights, height, width, label, method }, picture) {
   return [h("div", { class: "shots" },
     h("figure", {}, plain, h("figcaption", { say: ["what the model saw", "模型看到的图"] })),
     h("figure", {}, shown, h("figcaption", { say: ["what decided", "起作用的部位"] }))),
-  h("p", { class: "note", say: text }), legend(label), howFound(method)];
+  h("p", { class: "note", say: text }), legend(label), howFound(how)];
 }
 
 function strongest(sums) {
