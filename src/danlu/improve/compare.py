@@ -187,7 +187,7 @@ def compare_live(plan: ComparisonPlan, challenger_T: NDArray[np.bool_], outcome_
     challenger_T = challenger_T[: plan.budget]
     numbers_T = live_numbers(challenger_T, outcome_T, plan.share)
     n_T = np.arange(1, len(numbers_T) + 1)
-    in_challenger_T = np.cumsum(challenger_T)
+    in_challenger_T = np.cumsum(challenger_T, dtype=np.int64)
     counts_TN = np.stack([in_challenger_T, n_T - in_challenger_T], axis=-1)
     log_e_T = log_evidence_of_ratio(counts_TN, [plan.share, 1 - plan.share])
     return _standing(plan, numbers_T, in_challenger_T, log_e_of_ratio_T=log_e_T)

@@ -5,15 +5,17 @@ In this order; each step sees what those before it have left:
 1. **quarantine**: a record is used once it is known what it is about (a request at hand, or a text or picture that came
    along), it gives an answer, the answer is one of the classes, and all of it is text; then it is cleaned as the
    training records were.
-2. **conflicts**: one text, several answers: labellers decide where there are any, otherwise most distinct sources; a
+2. **contradiction**: a user whom far more others contradict than chance would have it (:mod:`contradiction`) is not
+   believed in anything, and knocks out no answer of anybody else.
+3. **conflicts**: one text, several answers: labellers decide where there are any, otherwise most distinct sources; a
    tie drops all. A source counts once a text. Of records that agree one is used.
-3. **held out**: a fixed share of the texts that labellers labelled, by the hash of the text, is the gold set.
-4. **leaks**: what is the same as, or nearly, a text of the validation, test or gold set.
-5. **training data**: what they say already is nothing new; a labeller's other label takes the place of theirs, anybody
+4. **held out**: a fixed share of the texts that labellers labelled, by the hash of the text, is the gold set.
+5. **leaks**: what is the same as, or nearly, a text of the validation, test or gold set.
+6. **training data**: what they say already is nothing new; a labeller's other label takes the place of theirs, anybody
    else's is dropped.
-6. **arms**: what was gathered under an experiment's challenger is used for as many records as its champion brought too:
+7. **arms**: what was gathered under an experiment's challenger is used for as many records as its champion brought too:
    never alone.
-7. **quotas**: no user may make up more than a share of all that is used, nor more than a number. Who labels for the
+8. **quotas**: no user may make up more than a share of all that is used, nor more than a number. Who labels for the
    model's owner, and what its owner imports, has no quota.
 """
 
@@ -32,11 +34,13 @@ from numpy.typing import NDArray
 from danlu.data.clean import CleanConfig
 from danlu.data.leak import find_leaks
 from danlu.data.records import Records
+from danlu.improve.contradiction import contradicted
 from danlu.improve.feedback import answer_to, input_of, joined, writable
 
 __all__ = [
     "Known",
     "balance_arms",
+    "drop_contradicted",
     "drop_learnt",
     "hold_out",
     "keep_apart",
@@ -111,6 +115,20 @@ def row_of(
         "arm": None,
         "experiment": None,
     }
+
+
+def drop_contradicted(records: Records, answers: Sequence[str]) -> None:
+    """Drop all that a user says whom nearly everybody contradicts; see :mod:`danlu.improve.contradiction`.
+
+    Args:
+        records: Cleaned feedback; its columns ``kind`` and ``by`` say whose it is.
+        answers: What each record answers, comparable.
+    """
+    kind, by = records.table.column("kind").to_pylist(), records.table.column("by").to_pylist()
+    same, kept = records.same(), records.kept().tolist()
+    users, labellers = ({by[row] for row in kept if kind[row] == each} for each in ("user", "labeller"))
+    found = contradicted(((int(same[row]), by[row], answers[row]) for row in kept), users, labellers)
+    _drop(records, {"contradicted": [(row, found[by[row]]) for row in kept if by[row] in found]})
 
 
 def settle_conflicts(records: Records, answers: Sequence[str]) -> None:

@@ -27,6 +27,7 @@ from danlu.data.stage import Split, image_size, read_split
 from danlu.improve.guards import (
     Known,
     balance_arms,
+    drop_contradicted,
     drop_learnt,
     hold_out,
     keep_apart,
@@ -96,6 +97,7 @@ def screen(
     """
     records = clean_rows(rows_of(feedback, task, classes), dataset, task)
     answers = _answers(records, task)
+    drop_contradicted(records, answers)
     settle_conflicts(records, answers)
     clean = CleanConfig(**dataset.config["clean"])
     gold = hold_out(records, guards.held_out, seen, clean)

@@ -67,6 +67,7 @@ REASONS = {
     "only_rated": t("a rating alone", "只有评分"),
     "half_surrogate": t("half a character", "残缺字符"),
     "unknown_label": t("none of the model’s classes", "不属于模型的类别"),
+    "contradicted": t("of somebody whom most others contradict", "来自多数来源都与之相左的用户"),
     "conflict": t("people disagree, and no side has more", "意见不一，且没有多数"),
     "outvoted": t("labellers, or more sources, say otherwise", "标注员或更多来源另有意见"),
     "repeated": t("says what another record says", "与另一条反馈相同"),

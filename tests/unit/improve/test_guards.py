@@ -94,6 +94,18 @@ def test_most_distinct_sources_decide_and_a_tie_drops_all(dataset):
     assert set(records.labels(records.kept())) == {"good"}
 
 
+def test_a_liar_who_repeats_honest_answers_knocks_none_of_them_out(dataset):
+    honest = [said(text, f"user:{n % 12}", label="good") for n, text in enumerate(TEXTS[:48])]
+    liar = [said(text, "user:liar", label="bad") for text in TEXTS[:48]]
+    more = [said(text, "user:liar", label="bad") for text in TEXTS[48:56]]  # what nobody else answered
+    lessons = screened([*honest, *liar, *more], dataset)
+    found = reasons(lessons)
+    assert found[:48] == [""] * 48
+    assert set(found[48:]) == {"contradicted"}
+    ((_, told),) = set(lessons.records.reasons_of(range(48, 104)))
+    assert told == "12 of 12 others contradict user:liar, in 48 of 56 texts"
+
+
 def test_a_labeller_outranks_any_number_of_users(dataset):
     feedback = [said(TEXTS[0], f"user:{who}", label="bad") for who in range(9)]
     feedback.append(said(TEXTS[0], "labeller:ann", label="good"))
