@@ -29,11 +29,12 @@ from danlu.improve.datasets import base_rows, corrected_dataset, feedback_by_sou
 from danlu.improve.gate import ENOUGH, MARGINS, NonInferiority, judge, needed
 from danlu.improve.guards import Known
 from danlu.improve.lessons import Guards, Lessons, drop_seen, known_of, read_gold, screen
+from danlu.labelling import champion_of
 from danlu.recording import record
 from danlu.report.proposal import proposal_page
 from danlu.retraining import again, evaluation_of
 
-__all__ = ["ImproveConfig", "champion_of", "improve"]
+__all__ = ["ImproveConfig", "improve"]
 
 GOLD = "gold"
 """The alias by which a gold set is found again that was named once."""
@@ -125,18 +126,6 @@ def improve(workspace: Workspace, name: str, words: Sequence[str], progress: Pro
         passed=proposal.json("proposal.json")["passed"],
     )
     return proposal
-
-
-def champion_of(workspace: Workspace, name: str) -> Artifact:
-    """The model that a name means now.
-
-    Raises:
-        UsageError: There is none, or a name with an alias was given.
-    """
-    if "@" in name or "/" in name:
-        advice = f"give the name alone: {name.partition('@')[0]}"
-        raise UsageError(f"feedback belongs to a name, not to {name!r}", where="command line", advice=advice)
-    return workspace.target(name, "model")
 
 
 def _taken_up(

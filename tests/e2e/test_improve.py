@@ -73,7 +73,7 @@ def test_a_file_comes_in_whole_and_once_or_not_at_all(danlu, rows, tmp_path):
         assert danlu("feedback", "tiny", f"import={file}", "--json").json == {"name": "tiny", "new": 0, "known": 6}
 
 
-@pytest.mark.parametrize("by", ["margin", "core-set"])
+@pytest.mark.parametrize("by", ["margin", "core-set", "random"])
 def test_what_is_worth_a_label_is_asked_labelled_elsewhere_and_taken_in(danlu, rows, tmp_path, by):
     workspace = Workspace(danlu.workspace)
     tell(workspace, [feedback_of(request, "user:a", label=label) for request, (_, label) in rows[:40]])
@@ -116,6 +116,8 @@ def test_wrong_use_is_told(danlu, rows):
         (["import=a.jsonl", "export=b.csv"], "two commands"),
         (["format=csv"], "goes with export"),
         (["by=margin"], "goes with ask"),
+        (["seed=1"], "goes with ask"),
+        (["ask=5", "seed=1"], "by=margin draws nothing"),
         (["ask=0"], "greater than or equal to 1"),
         (["ask=5", "by=luck"], "margin"),
         (["imprt=a.jsonl"], "did you mean 'import'"),

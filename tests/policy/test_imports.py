@@ -33,6 +33,7 @@ MAY_IMPORT = {
 EVERYTHING = {
     "auditing",
     "board",
+    "choosing",
     "cli",
     "doctor",
     "improving",

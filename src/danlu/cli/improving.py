@@ -29,8 +29,7 @@ def fed_back(call: Call, name: str, words: list[str]) -> Answer:
         UsageError: They say several things at once, or something that is not known.
     """
     from danlu.core.config import read_overrides, resolve
-    from danlu.improving import champion_of
-    from danlu.labelling import FeedbackConfig
+    from danlu.labelling import FeedbackConfig, champion_of
 
     config: FeedbackConfig = resolve(FeedbackConfig, [read_overrides(words)]).config
     wanted = {"import": config.import_, "export": config.export, "ask": config.ask}
@@ -86,9 +85,11 @@ def improved(proposal: Artifact) -> Answer:
 
 def _check_beside(config: FeedbackConfig, said: list[str]) -> None:
     """Refuse a value that nothing would heed."""
-    for key, command in (("format", "export"), ("by", "ask")):
+    for key, command in (("format", "export"), ("by", "ask"), ("seed", "ask")):
         if key in config.model_fields_set and command not in said:
             raise UsageError(f"{key} goes with {command}", where=key, advice=f"add {command}=, or leave {key} out")
+    if "seed" in config.model_fields_set and config.by != "random":
+        raise UsageError(f"by={config.by} draws nothing", where="seed", advice="add by=random, or leave seed out")
 
 
 def _exported(call: Call, name: str, config: FeedbackConfig) -> Answer:
@@ -107,10 +108,10 @@ def _exported(call: Call, name: str, config: FeedbackConfig) -> Answer:
 
 
 def _asked(call: Call, name: str, config: FeedbackConfig) -> Answer:
-    from danlu.labelling import ask
+    from danlu.choosing import ask
 
     assert config.ask is not None
-    found = ask(call.workspace, name, config.ask, config.by, call.progress)
+    found = ask(call.workspace, name, config.ask, config.by, call.progress, config.seed)
     table = make_table("", config.by, "answer", "input")
     for number, each in enumerate(found.questions[:_SHOWN], start=1):
         shown = " ".join(str(each["input"]).split())[:48]

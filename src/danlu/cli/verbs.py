@@ -249,7 +249,8 @@ def feedback(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            help="[import=FILE | export=FILE format=jsonl|csv|label-studio | ask=N by=margin|entropy|core-set]",
+            help="[import=FILE | export=FILE format=jsonl|csv|label-studio | ask=N by=margin|entropy|core-set|random]; "
+            "random draws evenly, the same for the same seed=, as a measure for the others.",
             metavar="[key=value ...]",
         ),
     ] = None,

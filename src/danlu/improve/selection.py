@@ -1,4 +1,4 @@
-"""Which of many answered inputs are worth a label: where the model is torn, or what lies far from all it has seen.
+"""Which of many answered inputs are worth a label: where the model is torn, what lies far from all it has seen, or any.
 
 | by | takes first |
 |---|---|
@@ -6,12 +6,19 @@
 | entropy | those whose probabilities are spread widest (Shannon's entropy, in nats) |
 | core-set | that which is furthest from everything labelled or chosen so far, again and again: greedy k-centre, which |
 |          | comes within a factor of 2 of the least possible covering radius (Gonzalez 1985; Sener and Savarese 2018) |
+| random | any, each with the same chance: what the others are measured against. It follows from a seed and the place |
+|        | of the input among the requests; the same again is the same, and asking for more goes on where it ended |
 
-All are exact and without chance: the same inputs give the same choice; of equals the first is taken.
+What is drawn at random stands for all inputs that were not asked about, labelled or trained on before; one that came
+several times counts once. Ask for it before the others where it is to say how good a model is: they take the hard ones.
+
+All are exact, and the same inputs give the same choice; of equals the first is taken.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -20,9 +27,9 @@ from numpy.typing import NDArray
 from danlu.core.errors import UsageError
 from danlu.evaluate.metrics import Floats, Ints
 
-__all__ = ["By", "choose", "core_set", "entropies", "margins"]
+__all__ = ["By", "choose", "core_set", "drawn", "entropies", "margins"]
 
-By = Literal["margin", "entropy", "core-set"]
+By = Literal["margin", "entropy", "core-set", "random"]
 
 _AT_ONCE = 1 << 22
 """Distances held at once."""
@@ -76,12 +83,19 @@ def core_set(vectors_BD: NDArray[np.floating], n: int, labelled_MD: NDArray[np.f
     return chosen, far
 
 
+def drawn(places: Sequence[str], seed: int) -> Floats:
+    """A number in [0, 1) for each input, (B,), that follows from its place among the requests and a seed."""
+    hashes = (hashlib.sha256(f"{seed} {place}".encode()).digest()[:8] for place in places)
+    return np.array([int.from_bytes(each, "big") / 2**64 for each in hashes])
+
+
 def choose(
     by: By,
     n: int,
     probabilities_BN: NDArray[np.floating] | None,
     vectors_BD: NDArray[np.floating] | None,
     labelled_MD: NDArray[np.floating] | None,
+    drawn_B: Floats | None = None,
 ) -> tuple[Ints, Floats]:
     """The rows to be labelled, the most wanted first, and the value by which each was chosen.
 
@@ -91,7 +105,12 @@ def choose(
         probabilities_BN: For margin and entropy.
         vectors_BD: For the core-set,
         labelled_MD: and those of what is labelled.
+        drawn_B: For random; the smallest are taken.
     """
+    if by == "random":
+        assert drawn_B is not None
+        order_B = np.argsort(drawn_B, kind="stable")[:n].astype(np.int64)
+        return order_B, drawn_B[order_B]
     if by == "core-set":
         assert vectors_BD is not None
         assert labelled_MD is not None

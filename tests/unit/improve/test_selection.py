@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from danlu.core.errors import UsageError
-from danlu.improve.selection import choose, core_set, entropies, margins
+from danlu.improve.selection import choose, core_set, drawn, entropies, margins
 
 P = np.array([[0.5, 0.5, 0.0], [0.9, 0.05, 0.05], [0.4, 0.35, 0.25], [0.6, 0.4, 0.0]], np.float32)
 
@@ -51,6 +52,15 @@ def test_no_more_are_chosen_than_there_are_and_none_twice():
     assert far.tolist() == [0, 0, 0]
     assert core_set(np.empty((0, 2)), 5, np.zeros((1, 2)))[0].tolist() == []
     assert choose("margin", 10, P, None, None)[0].tolist() == [0, 2, 3, 1]
+
+
+def test_what_is_drawn_is_drawn_evenly():
+    places = [f"request-{n} 0" for n in range(2000)]
+    numbers = np.concatenate([drawn(places, seed) for seed in range(5)])
+    assert stats.kstest(numbers, "uniform").pvalue > 0.001
+    rows, values = choose("random", 50, None, None, None, drawn(places, 3))
+    assert values.tolist() == sorted(drawn(places, 3))[:50]
+    assert len(set(rows.tolist())) == 50
 
 
 def learning(by: str, seed: int) -> float:

@@ -11,6 +11,7 @@ const HELD = 5000; // milliseconds in which an answer can be taken back
 const WHY = {
   margin: ["the model wavered between two classes", "模型在两个类别之间犹豫"],
   entropy: ["the model was unsure", "模型没有把握"],
+  random: ["it was drawn at random", "随机抽取"],
   "core-set": ["it is unlike what is labelled so far", "它与已标注的内容差异较大"],
 };
 
