@@ -25,12 +25,16 @@ __all__ = ["undone"]
 _ALIKE = 0.3
 """Cosine from which on two matrices are taken to be of one origin."""
 _BETTER = 0.8
-"""Share of the cosine afterwards that there may have been before; with more, nothing is turned."""
+"""Share of the cosine afterwards that there may have been before, or else"""
 _NEARER = 0.1
-"""Share of the squared distance that may be left once gains are multiplied in; with more, they are left where they are.
-"""
+"""share of the squared distance that may be left, once heads are turned back or gains multiplied in; with more of both,
+they are left as they are."""
+_SAME = 1e-4
+"""Length of a difference, as a share of the reference's, that is rounding."""
 _MOST_ROWS = 1024
-"""Rows by which that is seen, evenly spaced where there are more."""
+"""Rows by which that is seen of gains, evenly spaced where there are more,"""
+_MOST_CHANNELS = 512
+"""and channels of the sequence by which it is of heads."""
 _HEADS = re.compile(r"blocks\.(\d+)\.attention\.(q|k|v|out)\.weight")
 _PARTNERS = {"q": ("q", "k"), "k": ("q", "k"), "v": ("v", "out"), "out": ("v", "out")}
 
@@ -101,10 +105,6 @@ def _heads(both: dict[str, Pair], d_value: int, n_queries: int, seen: set[str]) 
     if any(len(each) % width for each in (first.theirs, first.ours)):  # some channels only were found again
         yield from both.values()
         return
-    before = _cosine(second)
-    if before > _BETTER:
-        yield from both.values()
-        return
     sides = [_by_head(first.theirs, width), _by_head(first.ours, width)]
     others = [_by_head(each.T if columns else each, width) for each in (second.theirs, second.ours)]
     if sides[0].shape != sides[1].shape or others[0].shape != others[1].shape:
@@ -114,17 +114,45 @@ def _heads(both: dict[str, Pair], d_value: int, n_queries: int, seen: set[str]) 
     # A head of keys or values may be shared by several heads of queries: these have one rotation.
     fitted = [each.reshape(n_groups, -1, width, each.shape[-1]) for each in sides]
     checked = [each.reshape(n_groups, -1, width, each.shape[-1]) for each in others]
-    turns = torch.stack(
-        [procrustes(*(each[group].transpose(1, 2).flatten(0, 1) for each in fitted)) for group in range(n_groups)]
-    )  # [groups, width, width]
-    turned = [(turns.mT[:, None] @ each[0]).flatten(0, 2) for each in (fitted, checked)]
-    after = replace(second, theirs=turned[1].T if columns else turned[1], is_exact=False)
-    if _cosine(after) < _ALIKE or before > _BETTER * _cosine(after):
+    theirs, ours = map(_some, checked)
+    if not _is_nearer(theirs, ours, _turns(*map(_some, fitted))):
         yield from both.values()
         return
     seen.add("heads turned")
-    yield replace(first, theirs=turned[0], is_exact=False)
-    yield after
+    turns = _turns(*fitted)
+    of_first, of_second = (_turned(each[0], turns).flatten(0, 2) for each in (fitted, checked))
+    yield replace(first, theirs=of_first, is_exact=False)
+    yield replace(second, theirs=of_second.T if columns else of_second, is_exact=False)
+
+
+def _turns(theirs: torch.Tensor, ours: torch.Tensor) -> torch.Tensor:
+    """The rotations that bring heads nearest to ours, one a group: ``[groups, width, width]``.
+
+    Args:
+        theirs: ``[groups, heads, width, D]``,
+        ours: and likewise.
+    """
+    sides = zip(theirs, ours, strict=True)
+    return torch.stack([procrustes(*(each.transpose(1, 2).flatten(0, 1) for each in pair)) for pair in sides])
+
+
+def _turned(heads: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    """Heads ``[groups, heads, width, D]``, turned."""
+    return turns.mT[:, None] @ heads
+
+
+def _some(heads: torch.Tensor) -> torch.Tensor:
+    """Heads ``[groups, heads, width, D]`` in some channels of the sequence."""
+    return heads[..., :: -(-heads.shape[-1] // _MOST_CHANNELS)]
+
+
+def _is_nearer(theirs: torch.Tensor, ours: torch.Tensor, turns: torch.Tensor) -> bool:
+    """Whether heads that the rotations were not fitted to are far more like ours for being turned by them."""
+    turned = _turned(theirs, turns)
+    before, after = _distance(theirs, ours), _distance(turned, ours)
+    if before < _SAME**2 or _cosine(turned, ours) < _ALIKE:
+        return False
+    return after < _NEARER * before or _cosine(theirs, ours) < _BETTER * _cosine(turned, ours)
 
 
 def _by_head(matrix: torch.Tensor, width: int) -> torch.Tensor:
@@ -136,8 +164,8 @@ def _writes(name: str) -> bool:
     return name.endswith(("out.weight", "down.weight"))
 
 
-def _cosine(pair: Pair) -> float:
-    b, a = pair.theirs.flatten(), pair.ours.flatten()
+def _cosine(theirs: torch.Tensor, ours: torch.Tensor) -> float:
+    b, a = theirs.flatten(), ours.flatten()
     return float(a @ b / (a.norm() * b.norm()).clamp(min=1e-30))
 
 

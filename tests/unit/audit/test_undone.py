@@ -16,16 +16,19 @@ AS_IT_STANDS = Alignment(layer_map=tuple(range(L)), basis="same", rotation=None)
 WIDTH = D // H
 
 
-def turns(block: int) -> torch.Tensor:
-    draw = torch.Generator().manual_seed(block)
-    return torch.linalg.qr(torch.randn(H, WIDTH, WIDTH, generator=draw))[0]
+def turns(block: int, amount: float | None = None) -> torch.Tensor:
+    """Rotations of heads, any or by angles of about so much."""
+    drawn_by = torch.randn(H, WIDTH, WIDTH, generator=torch.Generator().manual_seed(block))
+    if amount is None:
+        return torch.linalg.qr(drawn_by)[0]
+    return torch.linalg.matrix_exp(amount * (drawn_by - drawn_by.mT) / (2 * WIDTH) ** 0.5)
 
 
-def turn(tensors: Tensors, names: str, reads: bool = True) -> None:
+def turn(tensors: Tensors, names: str, reads: bool = True, amount: float | None = None) -> None:
     """Turn the channels of every head."""
     for block in range(L):
         for name in names.split():
-            key, by = f"blocks.{block}.attention.{name}.weight", turns(block)
+            key, by = f"blocks.{block}.attention.{name}.weight", turns(block, amount)
             rows = tensors[key] if reads else tensors[key].T
             rows = (by @ rows.reshape(H, WIDTH, -1)).flatten(0, 1)
             tensors[key] = rows if reads else rows.T
@@ -72,6 +75,15 @@ def test_heads_that_were_turned_are_turned_back(tmp_path: Path) -> None:
     exact = {name for name, pair in pairs.items() if pair.is_exact}
     assert not any(".attention." in name for name in exact)
     assert any(".feedforward." in name for name in exact)
+
+
+@pytest.mark.parametrize("amount", [0.01, 0.1, 0.3])
+def test_a_small_turn_is_seen_where_nothing_else_was_done(tmp_path: Path, amount: float) -> None:
+    reference = trained(drawn("a"), 0.5, 1)
+    suspect = derive(lambda tensors: turn(tensors, "q k", amount=amount), reference)
+    pairs, seen = after(tmp_path, suspect, reference)
+    assert seen == {"heads turned"}
+    assert far(pairs) < 1e-5
 
 
 def test_a_turn_that_the_partner_did_not_take_is_none(tmp_path: Path) -> None:
