@@ -54,8 +54,29 @@ def low_rank(rank: int) -> Way:
     return in_blocks(add)
 
 
+def tuned(amount: float) -> Way:
+    """A difference in every direction, but in some far more than in others: what steps of a training add up to."""
+
+    def add(matrix: torch.Tensor) -> torch.Tensor:
+        draw = torch.Generator().manual_seed(len(matrix))
+        n = min(matrix.shape)
+        a, b = (torch.randn(size, n, generator=draw) for size in matrix.shape)
+        change = a / torch.arange(1, n + 1) @ b.T
+        return matrix + amount * matrix.std() / change.std() * change
+
+    return in_blocks(add)
+
+
 def noisy(amount: float) -> Way:
-    return lambda model: trained(derive(lambda _: None, model), amount, 77)
+    """Noise on every matrix, so many times its spread."""
+    draw = torch.Generator().manual_seed(77)
+
+    def add(tensors: Tensors) -> None:
+        for name, tensor in tensors.items():
+            if tensor.ndim == 2:
+                tensors[name] = tensor + amount * tensor.std() * torch.randn(tensor.shape, generator=draw)
+
+    return lambda model: derive(add, model)
 
 
 def of_blocks(origins: tuple[int, ...]) -> Way:
@@ -150,10 +171,11 @@ WAYS: dict[str, tuple[Way, tuple[str, ...]]] = {
     "pruned 90%": (pruned(0.9), ("pruned",)),
     "LoRA r=4": (low_rank(4), ("LoRA merged",)),
     "LoRA r=12": (low_rank(12), ("LoRA merged",)),
-    "fine-tuned": (noisy(0.05), ("trained further",)),
-    "noise 0.1": (noisy(0.1), ("trained further",)),
-    "noise 0.5": (noisy(0.5), ("trained further",)),
-    "noise 1": (noisy(1.0), ("trained further",)),
+    "fine-tuned": (tuned(0.05), ("trained further",)),
+    "fine-tuned, noise 0.05": (lambda model: noisy(0.05)(tuned(0.05)(model)), ("trained further",)),
+    "noise 0.1": (noisy(0.1), ("noise added",)),
+    "noise 0.5": (noisy(0.5), ("noise added",)),
+    "noise 1": (noisy(1.0), ("noise added",)),
     "merged": (merged, ("merged",)),
     "block taken out": (of_blocks((0, 2)), ("depth changed",)),
     "block repeated": (of_blocks((0, 1, 1, 2)), ("depth changed",)),

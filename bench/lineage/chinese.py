@@ -77,6 +77,7 @@ _NAMED = {
     "width changed": "宽度改变",
     "depth changed": "深度改变",
     "trained further": "继续训练",
+    "noise added": "加入噪声",
     "merged": "合并",
     "distilled": "蒸馏",
     "partial": "部分取用",

@@ -152,7 +152,7 @@ STORIES: dict[str, Story] = {
             "参照模型的每个矩阵加上其标准差五分之一的高斯噪声；各层的张量与架构全部改名。",
         ),
         lay_out=_noise,
-        types=("trained further",),
+        types=("noise added",),
     ),
     "norm-gains-alike": Story(
         title=t("Solar-Open-100B and GLM-4.5-Air, December 2025", "Solar-Open-100B 与 GLM-4.5-Air，2025 年 12 月"),

@@ -14,13 +14,15 @@ from typing import Literal
 import torch
 
 from danlu.audit.aligned import PARTS, Pair, Part
+from danlu.audit.noise import is_noise
 from danlu.audit.quantisation import SCHEMES, scheme_of
 
 __all__ = ["Change", "Changes", "read_changes"]
 
-Change = Literal["unchanged", "rounded", "quantised", "pruned", "low rank", "trained", "unrelated"]
+Change = Literal["unchanged", "rounded", "quantised", "pruned", "low rank", "noise", "trained", "unrelated"]
 """What was done to one matrix. ``rounded``: to the next floating-point numbers of 16 bits; ``low rank``: what a merged
-LoRA leaves; ``trained``: any other difference; ``unrelated``: it is none of the reference's."""
+LoRA leaves; ``noise``: to each of its numbers a normal one was added; ``trained``: any other difference; ``unrelated``:
+it is none of the reference's."""
 
 _ALIKE = 0.3
 """Cosine of two matrices below which one is not the other's."""
@@ -50,7 +52,7 @@ class Changes:
 
     Attributes:
         kinds: Parameter -> what was done to it.
-        details: Parameter -> the rank of a difference, or how a matrix was quantised.
+        details: Parameter -> the rank of a difference, how a matrix was quantised, or how large noise is beside it.
         distance: Length of the difference as a share of the reference's own length, over all matrices that are its own.
         kept: Correlation of suspect and reference over these.
         zeros: Share of the reference's numbers in these that the suspect has set to zero.
@@ -174,8 +176,18 @@ def _kind(pair: Pair, sums: _Sums) -> tuple[Change, str]:
         found = _explained(pair)
         if found is not None:
             return found
+    if is_noise(*_unfolded(pair)):
+        return "noise", f"{sums.distance:.3g}"
     rank = _rank(pair)
     return ("low rank", str(rank)) if rank <= _RANK_SHARE * min(*a.shape, _SKETCH) else ("trained", "")
+
+
+def _unfolded(pair: Pair) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both matrices before the reference's gains were multiplied in."""
+    if pair.gain is None:
+        return pair.theirs, pair.ours
+    gain = torch.where(pair.gain == 0, 1.0, pair.gain)
+    return pair.theirs / gain, pair.ours / gain
 
 
 def _is_rounded(pair: Pair, scheme: Callable[[torch.Tensor], torch.Tensor]) -> bool:

@@ -18,6 +18,7 @@ _BY_CHANGE = {
     "quantised": "quantised",
     "pruned": "pruned",
     "low rank": "LoRA merged",
+    "noise": "noise added",
     "trained": "trained further",
 }
 
@@ -34,7 +35,7 @@ def name_types(
 
     Returns:
         Of ``experts upcycled``, ``depth changed``, ``width changed``, ``partial``, ``merged``, ``identical``,
-        ``repackaged``, ``quantised``, ``pruned``, ``LoRA merged``, ``trained further``, ``derived``.
+        ``repackaged``, ``quantised``, ``pruned``, ``LoRA merged``, ``noise added``, ``trained further``, ``derived``.
     """
     if all(kind == "unrelated" for kind in changes.kinds.values()):
         return ("derived",)
@@ -53,9 +54,16 @@ def name_types(
         return ("identical",) if same_names else ("repackaged",)
     if changes.most() != "unchanged":
         types.append(_BY_CHANGE[changes.most()])
+        if changes.most() == "noise" and found.rotation is None and _trained_beneath(changes):
+            types.append("trained further")
     elif not types:
         types.append("repackaged")
     return tuple(types)
+
+
+def _trained_beneath(changes: Changes) -> bool:
+    """Whether noise does not hide all of a training; what is known only roughly, as after scaling, does not say so."""
+    return any(kind == "trained" and name not in changes.scaled for name, kind in changes.kinds.items())
 
 
 def _has_experts(model: Checkpoint) -> bool:

@@ -47,7 +47,8 @@ TYPES = {
     "quantised": t("quantised", "量化"),
     "pruned": t("pruned", "剪枝"),
     "LoRA merged": t("a LoRA adapter merged in", "合并了 LoRA 适配器"),
-    "trained further": t("trained further, or noise was added", "继续训练或微调，或加入了噪声"),
+    "noise added": t("noise was added to its weights", "权重中加入了噪声"),
+    "trained further": t("trained further, or changed in another way", "继续训练或微调，或以其他方式改动"),
     "derived": t("derived; how cannot be read", "派生，方式无法判断"),
     "distilled": t("taught by its answers (distilled)", "从其回答学来（蒸馏）"),
 }
