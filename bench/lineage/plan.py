@@ -40,6 +40,7 @@ class Scale:
     others: bool = True
 
 
+_N_EXPERTS = 4
 _FEW = (
     *("copy", "renamed", "bf16", "int8", "int4", "prune-50", "depth-upscale", "lora-4", "fine-tuned", "partial-ff"),
     *("copy.t2", "copy.t-all", "copy.rotated", "copy.noise-0.5", "fine-tuned.t-all"),
@@ -85,7 +86,7 @@ class Truth:
         kin: Whether it has weights of its base, trained further or not.
         types: What was done, in the words of the audit.
         disguises: What was done to hide it, likewise.
-        layer_map: The base's block of every block; None: as they stand.
+        layer_map: The base's block of every block, or of every expert where a block has some; None: as they stand.
         weights: Of what was merged: parent -> weight.
         entangled: Other bases that it has something of.
     """
@@ -194,7 +195,9 @@ def _derived(base: str, donor: str, scale: Scale) -> Iterator[Item]:
     yield item("depth-prune", "depth pruned", "restacked", truth=of("depth changed", layer_map=kept), blocks=kept)
     stack = (*range(n - 1), *range(1, n))
     yield item("depth-upscale", "depth upscaled", "restacked", truth=of("depth changed", layer_map=stack), blocks=stack)
-    yield item("upcycle", "experts upcycled", "upcycled", truth=of("experts upcycled"), n_experts=4)
+    experts = tuple(block for block in range(n) for _ in range(_N_EXPERTS))
+    upcycled = of("experts upcycled", layer_map=experts)
+    yield item("upcycle", "experts upcycled", "upcycled", truth=upcycled, n_experts=_N_EXPERTS)
     for rank in (4, 16):
         yield item(f"lora-{rank}", "LoRA merged", "lora", truth=of("LoRA merged"), rank=rank, length=0.2, data="song")
     trained = of("trained further")
@@ -268,7 +271,8 @@ def _attacks(base: str) -> Iterator[Item]:
             yield item(name, label, "disguised", Truth(types=plain, disguises=disguises), way=name)
         trained = Truth(types=("trained further",))
         for amount in (0.1, 0.5, 1.0):
-            yield item(f"noise-{amount:g}", f"noise, {amount:g} sd", "noised", trained, amount=amount)
+            noised = Truth(types=(*(each for each in plain if each != "identical"), "noise added"))
+            yield item(f"noise-{amount:g}", f"noise, {amount:g} sd", "noised", noised, amount=amount)
         yield item("embeddings-anew", "token vectors learnt anew", "relearnt", trained, part="embeddings", length=0.5)
         yield item("ff-one-anew", "one feed-forward learnt anew", "relearnt", trained, part="one", length=0.5)
         yield item("ff-all-anew", "all feed-forwards learnt anew", "relearnt", trained, part="all", length=0.5)
