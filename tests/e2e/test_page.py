@@ -10,7 +10,10 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,12 +22,28 @@ from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 import page_server
+from danlu import board as danlu_board
 from danlu.core.events import EventLog
+from danlu.core.files import write_json
 from danlu.core.workspace import Workspace
+from danlu.explain import gradients
+from danlu.explain.pictures import shares_of_picture
+from danlu.explain.texts import shares_of_text
+from danlu.improve.trial import told_of
+from danlu.improving import _called
 from danlu.model.base import Task
-from made_serving import make_served
+from danlu.model.ensemble import Ensemble
+from danlu.model.pixels import PixelConfig, PixelLogisticRegression
+from danlu.model.tfidf import TfidfConfig, TfidfLogisticRegression
+from danlu.pipeline import Gate, Job
+from danlu.promoting import promote
+from danlu.report.metrics import METRICS
+from danlu.report.terms import FAMILIES
+from made_serving import made_predictor, make_served
+from made_trial import NAME, Traffic, compared, made_model
 from page_server import ASSETS, FakeServer, board, faking
 from served import serving
+from small import made_up
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -367,9 +386,7 @@ def test_questions_are_labelled_by_keys_skipped_and_taken_back(browser: Browser,
     assert len(fake.bodies("/feedback")) == 3
 
 
-def test_it_is_told_how_many_questions_are_open_in_all_and_all_of_them_come(
-    browser: Browser, fake: FakeServer
-) -> None:
+def test_it_is_told_how_many_questions_are_open_in_all_and_all_of_them_come(browser: Browser, fake: FakeServer) -> None:
     fake.questions = questions(45)
     with opened(browser, fake) as page:
         page.get_by_role("link", name="Label").click()
@@ -536,6 +553,106 @@ def test_the_whole_of_it_by_keys_alone(browser: Browser, fake: FakeServer) -> No
         to("button", "Pause")
         page.keyboard.press("Enter")
         expect(page.get_by_role("button", name="Go on")).to_be_focused()
+
+
+def in_chinese(page: Page, what: str, texts: list[str]) -> list[str]:
+    """What a function of the page's terms makes of texts; the English is the text itself."""
+    call = "async ([what, texts]) => { const terms = await import('/assets/terms.js'); return texts.map(terms[what]); }"
+    found = page.evaluate(call, [what, texts])
+    assert [en for en, _ in found] == texts
+    return [zh for _, zh in found]
+
+
+def english(text: str) -> set[str]:
+    """Words of a text that should be Chinese; names and digests are the same in both."""
+    words = set(re.findall(r"[A-Za-z]{2,}", re.sub(r"\b[0-9a-f]{12,}\b", "", text)))
+    return words - {"Transformer", "AUROC", "ECE", "chrF", "BLEU"}
+
+
+def test_why_a_name_means_another_model_is_told_in_chinese_and_a_persons_words_as_they_are(
+    browser: Browser, fake: FakeServer, tmp_path: Path
+) -> None:
+    workspace, mine = Workspace(tmp_path), "trained; better: 试过 (l to h)"
+    a, b, c = (made_model(workspace, label) for label in "abc")
+    gate = Gate(True, "better", "macro_f1", 0.043, 0.01, 0.07, 0.00031, 0.05, "gru")
+    job: Any = SimpleNamespace(recipe=SimpleNamespace(name=NAME), workspace=workspace)
+    job._call = partial(Job._call, job)
+    Job._called_latest(job, NAME, a)
+    Job._promote(job, a, gate, b, None)
+    judged = {"metric": "accuracy", "difference": 0.19, "low": -0.1442, "high": 0.2359, "margin": 0.05}
+    facts = {"passed": True, "feedback": {"n_used": 944}, "gate": {**judged, "passed": True}}
+    parents = {"champion": a.digest, "challenger": b.digest}
+    with workspace.create("proposal", NAME, key="p", config={}, parents=parents) as draft:
+        write_json(draft.folder / "proposal.json", facts)
+    _called(workspace, NAME, a, b, draft.artifact)
+    promote(workspace, NAME, ["trial=live", "margin=0.05", "budget=1000", "why=x"])
+    trial = workspace.experiments.running(NAME)
+    assert trial is not None
+    Traffic(workspace, trial).live(200, 0.95, 0.2)
+    assert promote(workspace, NAME, [f"why={mine}"]).done == "promoted"
+    promote(workspace, NAME, ["back=true", f"why={mine}"])
+    compared(workspace, a, c)
+    promote(workspace, NAME, [f"to={c.digest[:12]}"])
+    promote(workspace, NAME, ["back=true"])
+    workspace.ledger.set_alias(NAME, "gold", a, reason="400 records of gold.csv")
+    workspace.ledger.set_alias(NAME, "champion", a, reason=mine)
+    told = [entry.reason for entry in workspace.ledger.entries()]
+    assert len(told) == 10
+    shares = {"n": 1234, "difference": 0.1, "low": -0.1, "high": 0.3, "reason": "shares", "ratio_p": 1e-5}
+    uneven = replace(trial, decision="superior", facts=shares)
+    shadow = replace(trial, plan={**trial.plan, "mode": "shadow"}, decision="equivalent", facts={})
+    told += [f"proposal: passed; {told_of(each)}" for each in (uneven, shadow)]
+    fake.board = board(empty=True) | {"history": danlu_board.board(workspace, NAME)["history"]}
+    with opened(browser, fake) as page:
+        zh = in_chinese(page, "reason", told)
+        assert (zh[0], zh[-3]) == ("训练完成", mine)
+        by_whom = {4: f"；{mine}", 5: f"：{mine}"}
+        for number, text in enumerate(zh):
+            end = by_whom.get(number, "")
+            assert text.endswith(end)
+            assert english(text.removesuffix(end)) <= ({"gold", "csv"} if number == 8 else {"old"}) or number == 9, text
+        assert re.fullmatch(
+            r"提议：通过，准确率 \+0.1900（-0.1442 至 \+0.2359）；在线试验 \w+：挑战者更好，[\d,]+ / 1,000 名用户，"
+            r"挑战者减冠军 \+\S+（\+\S+ 至 \+\S+），界限 0.05；(此后又有 \d+ 条，不影响该决定；)?" + re.escape(mine),
+            zh[4],
+        )
+        page.get_by_role("link", name="Board").click()
+        page.get_by_role("button", name="中文").click()
+        expect(page.locator(".history li")).to_have_count(10)
+        shown = page.locator(".history li").all_inner_texts()
+        assert all(text in each for text, each in zip(reversed(zh[:10]), shown, strict=True))
+        assert "金标准集" in shown[1]
+        check(page)
+
+
+def test_how_an_explanation_was_found_is_told_in_chinese(
+    browser: Browser, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bert, cnn = made_predictor("text-classification"), made_predictor("image-classification")
+    texts, labels = [text for text, _ in made_up()], np.arange(240) % 2
+    tfidf = TfidfLogisticRegression(TfidfConfig()).fit(texts, labels)
+    both = Ensemble({"bert": bert.answerer, "tfidf-lr": tfidf}, np.ones(2), np.zeros(2))  # type: ignore[dict-item]
+    pictures = np.random.default_rng(0).integers(0, 256, (8, 1, 14, 14), dtype=np.uint8)
+    pixels = PixelLogisticRegression(PixelConfig()).fit(pictures, np.arange(8) % 2)
+    told: list[str] = []
+    for most in (16, 1):
+        monkeypatch.setattr(gradients, "_FEWEST", most)
+        monkeypatch.setattr(gradients, "_MOST", most)
+        told += [shares_of_text(each, "好差" * 400, 1).method for each in (bert.answerer, tfidf, both)]  # type: ignore[arg-type]
+        told += [shares_of_picture(each, pictures[0], 1).method for each in (cnn.answerer, pixels)]  # type: ignore[arg-type]
+    assert {"steps were not enough" in each for each in told} == {"only the first" in each for each in told}
+    assert len({re.sub(r"[^a-z]", "", each) for each in told}) > 5
+    with opened(browser, fake) as page:
+        for text in in_chinese(page, "method", told):
+            assert english(text) == set(), text
+        ask(page, TEXT)
+        page.get_by_text("How this was found").click()
+        page.get_by_role("button", name="中文").click()
+        expect(page.locator(".why")).to_contain_text("积分梯度，以隐去全部词元的文本为起点")
+        expect(page.locator("#facts")).to_have_text("文本分类 · Transformer 编码器 · aaaaaaaaaaaa")
+        for mine, theirs in (("FAMILIES", FAMILIES), ("METRICS", {key: each.name for key, each in METRICS.items()})):
+            known = page.evaluate(f"import('/assets/terms.js').then((terms) => terms.{mine})")
+            assert known == {key: str(each.zh) for key, each in theirs.items()}
 
 
 @pytest.mark.parametrize("look", ["dark", "light"])

@@ -48,29 +48,33 @@ const NAMES = { metric: METRICS, baseline: { ...FAMILIES, champion: "冠军" }, 
 
 const DIFFERENCE = ["{metric} {by} ({low} to {high})", "{metric} {by}（{low} 至 {high}）"];
 const TRIAL = ["{mode} trial {digest}: {decision}", "{mode}试验 {digest}：{decision}"];
-const SO_FAR = [", {n} of at most {budget} {who}, challenger - champion {shift} ({from} to {until}), margin {margin}", "，{n} / {budget} {who}，挑战者减冠军 {shift}（{from} 至 {until}），界限 {margin}"];
 
-/** From the sentence as it is written to the one that is shown; the first that fits counts. */
-const template = (...parts) => {
+/** From a sentence as it is written to the one that is shown; `next` is what may come behind it. */
+const template = (next, ...parts) => {
   const [en, zh] = [0, 1].map((side) => parts.map((part) => part[side]).join(""));
   const pattern = en.replace(/[.*+?^$()|[\]\\]/g, "\\$&").replace(/\{(\w+)\}/g, (_, place) => `(?<${place}>${PLACES[place] ?? NUMBER})`);
-  return { pattern: new RegExp(`^${pattern}(?=$|; |: )`), zh };
+  return { pattern: new RegExp(`^${pattern}(?=${next})`), zh };
 };
+const [END, MORE, OWN] = ["$", "$|; ", "$|: "];
+/** The first that fits counts. */
 const REASONS = [
-  template(["trained", "训练完成"]),
-  template(["{metric} {by} against {baseline}, p = {p}", "{metric} {by}（对比 {baseline}，p = {p}）"]),
-  template(["learnt from {n} records of feedback; on the gold set ", "学习了 {n} 条反馈；在金标准集上 "], DIFFERENCE, [", at most {margin} may be lost", "，最多允许下降 {margin}"]),
-  template(["proposal: passed, ", "提议：通过，"], DIFFERENCE),
-  template(["proposal: passed", "提议：通过"]),
-  template(DIFFERENCE, [" against {baseline}: {verdict}", "，对比 {baseline}：{verdict}"]),
-  template(["rolled back from {digest}", "自 {digest} 回退"]),
-  template(["{n} records of {file}", "{file} 的 {n} 条记录"]),
+  template(END, ["trained", "训练完成"]),
+  template(END, ["{metric} {by} against {baseline}, p = {p}", "{metric} {by}（对比 {baseline}，p = {p}）"]),
+  template(END, ["learnt from {n} records of feedback; on the gold set ", "学习了 {n} 条反馈；在金标准集上 "], DIFFERENCE, [", at most {margin} may be lost", "，最多允许下降 {margin}"]),
+  template(MORE, ["proposal: passed, ", "提议：通过，"], DIFFERENCE),
+  template(MORE, ["proposal: passed", "提议：通过"]),
+  template(MORE, DIFFERENCE, [" against {baseline}: {verdict}", "，对比 {baseline}：{verdict}"]),
+  template(OWN, ["rolled back from {digest}", "自 {digest} 回退"]),
+  template(END, ["{n} records of {file}", "{file} 的 {n} 条记录"]),
 ];
-const TRIALS = [
-  template(TRIAL, SO_FAR, ["; its arms do not have the planned shares (p = {p})", "；两组的比例与计划不符（p = {p}）"]),
-  template(TRIAL, SO_FAR),
-  template(TRIAL, [", no outcome yet of at most {budget} {who}", "，尚无结果（至多 {budget} {who}）"]),
-  template(TRIAL),
+/** What may follow in this order, one of each kind. */
+const AFTERWARDS = [
+  [
+    template(MORE, TRIAL, [", {n} of at most {budget} {who}, challenger - champion {by} ({low} to {high}), margin {margin}", "，{n} / {budget} {who}，挑战者减冠军 {by}（{low} 至 {high}），界限 {margin}"]),
+    template(MORE, TRIAL, [", no outcome yet of at most {budget} {who}", "，尚无结果（至多 {budget} {who}）"]),
+  ],
+  [template(MORE, ["{n} came after the decision and change nothing about it", "此后又有 {n} 条，不影响该决定"])],
+  [template(MORE, ["its arms do not have the planned shares (p = {p})", "两组的比例与计划不符（p = {p}）"])],
 ];
 
 function translated(text, templates) {
@@ -86,8 +90,10 @@ export function reason(text) {
   const began = translated(text, REASONS);
   if (!began) return [text, text];
   let [zh, rest] = began;
-  const tried = rest.startsWith("; ") ? translated(rest.slice(2), TRIALS) : null;
-  if (tried) [zh, rest] = [`${zh}；${tried[0]}`, tried[1]];
+  for (const templates of AFTERWARDS) {
+    const next = rest.startsWith("; ") && translated(rest.slice(2), templates);
+    if (next) [zh, rest] = [`${zh}；${next[0]}`, next[1]];
+  }
   return [text, zh + rest.replace(/^; /, "；").replace(/^: /, "：")];
 }
 
