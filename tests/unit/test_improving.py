@@ -16,7 +16,9 @@ from danlu.core.events import read_events
 from danlu.core.progress import Silent
 from danlu.data.stage import read_split
 from danlu.improving import improve
+from danlu.model.predictor import load_predictor
 from danlu.recording import record
+from danlu.reference import reference_of
 from danlu.report.stage import write_data_card
 from danlu.train.baseline import train_baseline
 from danlu.train.ensemble import train_ensemble
@@ -74,6 +76,13 @@ def test_a_model_that_is_not_shown_to_be_worse_is_proposed_with_its_evidence(wor
     assert (told["proposal"], told["passed"]) == (proposal.digest, True)
     assert improve(workspace, "tiny", ["held_out=0.5", *QUICK], Silent()).digest == proposal.digest
     assert len(workspace.ledger.entries()) == before + 1
+    known = {
+        label: reference_of(workspace, each, load_predictor(each), Silent())
+        for label, each in (("old", model), ("new", challenger))
+    }
+    assert [known[label].has_learnt for label in ("old", "new")] == [False, True]
+    n_gold = facts["gate"]["n"]
+    assert len(known["new"].columns) == len(known["old"].columns) + n_gold, "what was held out of the feedback is there"
 
 
 def test_the_dataset_is_the_old_one_and_what_was_learnt_and_every_other_record_has_its_reason(world):
