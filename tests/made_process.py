@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import queue
-import threading
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
 from danlu.core.artifact import Artifact
 from danlu.core.workspace import Workspace
+from danlu.serve.wire import Line
 
 __all__ = ["make_word", "work"]
 
@@ -32,48 +32,40 @@ def make_word(workspace: Workspace, word: str, name: str = "reviews", **ways: An
     return draft.artifact
 
 
-def work(pipe: Any, folder: str, values: dict[str, Any], threads: int) -> None:  # noqa: ARG001  as the real one
+def work(end: socket.socket, folder: str, values: dict[str, Any], threads: int) -> None:  # noqa: ARG001  as the real one
     """Stands in for :func:`danlu.serve.process.work`; a stream has ten parts."""
     ways = json.loads((Path(folder) / "word.json").read_text())
     time.sleep(ways.get("start", 0))
     if ways.get("dies"):
         os._exit(9)
+    line = Line(end)
     if "refused" in ways:
-        _send(pipe, {"failed": {"what": ways["refused"], "where": folder, "advice": None}})
+        line.send({"failed": {"what": ways["refused"], "where": folder, "advice": None}})
         return
     kinds = ways.get("kinds", ["embed", "predict", "write"])
-    facts = {"task": ways.get("task", "text-classification"), "kinds": kinds, "classes": [ways["word"]]}
-    _send(pipe, {"ready": facts})
-    inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-
-    def read() -> None:
-        with contextlib.suppress(EOFError, OSError):
-            while (message := json.loads(pipe.recv_bytes())) is not None:
-                inbox.put(message)
-        inbox.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        while (message := inbox.get()) is not None:
-            if "cancel" not in message:
-                _answer(pipe, message, ways)
+        line.send(
+            {"ready": {"task": ways.get("task", "text-classification"), "kinds": kinds, "classes": [ways["word"]]}}
+        )
+        while True:
+            for message in line.receive(None):
+                if message is None:
+                    return
+                if "cancel" not in message:
+                    _answer(line, message, ways)
 
 
-def _answer(pipe: Any, message: dict[str, Any], ways: dict[str, Any]) -> None:
+def _answer(line: Line, message: dict[str, Any], ways: dict[str, Any]) -> None:
     if "die" in message.get("inputs", []):
         os._exit(9)
     n_parts = 10 if message.get("stream") else 0
     for number in range(n_parts):
         time.sleep(ways.get("seconds", 0) / n_parts)
-        _send(pipe, [{"id": message["id"], "parts": [{"index": 0, "text": f"{ways['word']}{number}", "ended": None}]}])
+        line.send([{"id": message["id"], "parts": [{"index": 0, "text": f"{ways['word']}{number}", "ended": None}]}])
     if not n_parts:
         time.sleep(ways.get("seconds", 0))
     results = [{"label": ways["word"]} for _ in message.get("inputs", [])]
-    _send(pipe, [{"id": message["id"], "done": {"results": results, "batch": 1}}])
-
-
-def _send(pipe: Any, message: Any) -> None:
-    pipe.send_bytes(json.dumps(message).encode())
+    line.send([{"id": message["id"], "done": {"results": results, "batch": 1}}])
 
 
 if __name__ == "__main__":  # ``danlu``, but for what runs in the processes of its models

@@ -68,3 +68,30 @@ def test_a_connection_over_which_no_request_comes_is_closed(server: Served) -> N
         assert silent.recv(1) == b""
         with contextlib.suppress(ConnectionResetError):
             assert slow.recv(1) == b""
+
+
+@pytest.mark.parametrize("begun", ["GET /", "GET / HTTP/1.1\r\nhost: 127.0.0.1\r\nx-long: ", "chunks"])
+def test_a_head_and_what_follows_a_body_end_somewhere(server: Served, begun: str) -> None:
+    """Nobody makes the server keep more than a little of what is not a body."""
+    head = "POST /predict HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+    chunks = f"{head}transfer-encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\nx-after: "
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as opened:
+        opened.sendall((chunks if begun == "chunks" else begun).encode())
+        n_sent = 0
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            while n_sent < 50_000_000:
+                n_sent += opened.send(b"x" * 65536)
+                time.sleep(0.001)
+    assert n_sent < 10_000_000
+    assert server.ask("/health/live").status == 200
+
+
+def test_many_short_fields_are_too_many(server: Served) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as opened:
+        opened.sendall(b"GET /health/live HTTP/1.1\r\nhost: 127.0.0.1\r\n")
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for number in range(20_000):
+                opened.sendall(f"x-{number}: {number}\r\n".encode())
+            opened.sendall(b"\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            assert opened.recv(12) in (b"HTTP/1.1 431", b"")

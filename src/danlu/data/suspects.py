@@ -19,11 +19,11 @@ FEW = 64
 
 
 def suspects(texts: pa.Array, pattern: str) -> np.ndarray:
-    """Whether a pattern is found in each text.
+    r"""Whether a pattern is found in each text.
 
     Args:
         texts: n strings; in a null nothing is found.
-        pattern: A regular expression that RE2 and Python's ``re`` read alike: neither ``\\x{..}`` nor classes of
+        pattern: A regular expression that RE2 and Python's ``re`` read alike: neither ``\x{..}`` nor classes of
             characters by name.
 
     Returns:

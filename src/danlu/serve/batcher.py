@@ -341,7 +341,7 @@ class Continuous:
                 self._fail(text.order, error)
 
     def _advance(self) -> None:
-        """Read the last token of every text: at the next step, so that nobody who waits for the token waits for that."""
+        """Read the last token of every text: a step later, so that who waits for the token need not wait for this."""
         if not self._live:
             return
         try:

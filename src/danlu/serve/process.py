@@ -1,4 +1,4 @@
-"""What runs in the process that owns a model: it reads the model, then answers what comes over its pipe.
+"""What runs in the process that owns a model: it reads the model, then answers what the server asks.
 
 An error at one request is that request's error. Where memory has run out or a device is lost, nothing can be relied on
 any more, and the process ends: the server starts another.
@@ -7,25 +7,24 @@ any more, and the process ends: the server starts another.
 from __future__ import annotations
 
 import contextlib
-import json
-import queue
 import signal
-import threading
+import socket
 from pathlib import Path
 from typing import Any
 
 from danlu.core.artifact import Artifact
 from danlu.core.errors import DanluError
 from danlu.serve.config import ServeConfig
+from danlu.serve.wire import Line
 
 __all__ = ["work"]
 
 
-def work(pipe: Any, folder: str, values: dict[str, Any], threads: int) -> None:
-    """The process: read the model, then answer until the pipe ends.
+def work(end: socket.socket, folder: str, values: dict[str, Any], threads: int) -> None:
+    """The process: read the model, then answer until the server is gone or says that it is enough.
 
     Args:
-        pipe: The end of the pipe that is this process's.
+        end: This process's end of the line to the server.
         folder: The model's.
         values: A :class:`ServeConfig`.
         threads: Threads to compute with.
@@ -39,29 +38,20 @@ def work(pipe: Any, folder: str, values: dict[str, Any], threads: int) -> None:
     from danlu.serve.answering import batchers_of, facts_of
 
     torch.set_num_threads(threads)
-    try:
-        predictor = load_predictor(Artifact.open(Path(folder), "model"))
-        batchers = batchers_of(predictor, ServeConfig(**values))
-        facts = facts_of(predictor)
-    except DanluError as error:
-        failed = {"what": error.what, "where": error.where, "advice": error.advice}
-        pipe.send_bytes(json.dumps({"failed": failed}).encode())
-        return
-    inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-
-    def read() -> None:
-        with contextlib.suppress(EOFError, OSError):
-            while (message := json.loads(pipe.recv_bytes())) is not None:
-                inbox.put(message)
-        inbox.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
+    line = Line(end)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the server is gone
-        pipe.send_bytes(json.dumps({"ready": facts}).encode())
-        _answer(pipe, inbox, batchers)
+        try:
+            predictor = load_predictor(Artifact.open(Path(folder), "model"))
+            batchers = batchers_of(predictor, ServeConfig(**values))
+            facts = facts_of(predictor)
+        except DanluError as error:
+            line.send({"failed": {"what": error.what, "where": error.where, "advice": error.advice}})
+            return
+        line.send({"ready": facts})
+        _answer(line, batchers)
 
 
-def _answer(pipe: Any, inbox: queue.SimpleQueue[dict[str, Any] | None], batchers: dict[str, Any]) -> None:
+def _answer(line: Line, batchers: dict[str, Any]) -> None:
     """Take requests as they come, and work on one batch after another."""
     from danlu.serve.batcher import InputError, failure
 
@@ -70,7 +60,7 @@ def _answer(pipe: Any, inbox: queue.SimpleQueue[dict[str, Any] | None], batchers
         busy = [each for each in every if each.busy]
         # Who is at work looks at what has come and goes on; who is not waits for it, however long, or a batch's time.
         patience = min((each.patience for each in busy), default=None)
-        messages = _received(inbox, patience)
+        messages = line.receive(patience)
         replies: list[dict[str, Any]] = []
         for message in messages:
             if message is None:
@@ -89,14 +79,4 @@ def _answer(pipe: Any, inbox: queue.SimpleQueue[dict[str, Any] | None], batchers
             for each in every:
                 replies += each.step() if each.busy and not each.patience else []
         if replies:
-            pipe.send_bytes(json.dumps(replies).encode())
-
-
-def _received(inbox: queue.SimpleQueue[dict[str, Any] | None], patience: float | None) -> list[dict[str, Any] | None]:
-    found: list[dict[str, Any] | None] = []
-    with contextlib.suppress(queue.Empty):
-        if patience != 0:
-            found.append(inbox.get(timeout=patience))
-        while True:
-            found.append(inbox.get_nowait())
-    return found
+            line.send(replies)

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+import uvloop
 
 from danlu.core.errors import UsageError
 from danlu.core.events import EventLog
 from danlu.core.workspace import Workspace
 from danlu.serve.app import create_app
 from danlu.serve.config import LimitsConfig, ServeConfig, is_loopback
+from danlu.serve.connection import Connection
 from danlu.serve.following import Target
 from danlu.serve.gate import App, Receive, Send, error_body, error_headers
 from danlu.serve.keys import KeyRing
@@ -83,7 +85,7 @@ def serve(
         raise UsageError(what, where="host", advice=advice)
     events = EventLog(workspace.events, "serve")
     with _listening(config) as listening:
-        asyncio.run(_run(lambda: Service(workspace, targets, config, keys, events, board), listening, heard))
+        uvloop.run(_run(lambda: Service(workspace, targets, config, keys, events, board), listening, heard))
 
 
 async def _run(make: Callable[[], Service], listening: socket.socket, heard: Callable[[str], None]) -> None:
@@ -93,6 +95,7 @@ async def _run(make: Callable[[], Service], listening: socket.socket, heard: Cal
     server = door.server = _Server(
         uvicorn.Config(
             door,
+            http=Connection,
             log_level=config.log_level,
             access_log=False,
             lifespan="off",

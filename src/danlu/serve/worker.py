@@ -1,7 +1,8 @@
 """One process that owns one model, and what the server holds of it.
 
-They talk over a pipe in JSON. The process ends when its pipe does, so that it never outlives the server; when the
-process ends, however it ends, every request under way gets an error that says so, and another one is started.
+They talk over a pair of sockets (:mod:`danlu.serve.wire`). The process ends when its line does, so that it never
+outlives the server; when the process ends, however it ends, every request under way gets an error that says so, and
+another one is started.
 """
 
 from __future__ import annotations
@@ -9,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
-import queue
-import threading
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -21,6 +20,7 @@ from danlu.core.artifact import Artifact
 from danlu.core.errors import DanluError
 from danlu.serve.config import ServeConfig
 from danlu.serve.process import work
+from danlu.serve.wire import Heard, encoded
 
 __all__ = ["AskError", "Ticket", "Worker"]
 
@@ -106,7 +106,7 @@ class Worker:
         self._config, self._threads = config, threads
         self._tickets: dict[int, Ticket] = {}
         self._numbers = itertools.count(1)
-        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._line: asyncio.WriteTransport | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._process: Any = None
         self._why = "the model's process ended while it read the model"
@@ -130,7 +130,7 @@ class Worker:
     async def stop(self) -> None:
         """End the process; what it is still asked gets an error."""
         self._stopping.set()
-        self._outbox.put(None)
+        self._send(None)
         if self._keeper is None:
             return
         if not self.ready and self._process is not None:
@@ -159,12 +159,16 @@ class Worker:
         deadline = asyncio.get_running_loop().time() + self._config.limits.seconds
         ticket = Ticket(next(self._numbers), deadline)
         self._tickets[ticket.id] = ticket
-        self._outbox.put(json.dumps({**request, "id": ticket.id}).encode())
+        self._send({**request, "id": ticket.id})
         try:
             yield ticket
         finally:
             if self._tickets.pop(ticket.id, None) is not None:
-                self._outbox.put(json.dumps({"cancel": ticket.id}).encode())
+                self._send({"cancel": ticket.id})
+
+    def _send(self, message: dict[str, Any] | None) -> None:
+        if self._line is not None and not self._line.is_closing():
+            self._line.write(encoded(message))
 
     async def _keep(self) -> None:
         """Start the process, and again whenever it ends: at once if it has worked, ever more slowly if it never has."""
@@ -181,9 +185,8 @@ class Worker:
 
     async def _live(self) -> bool:
         """One life of the process; whether it could be asked in it."""
-        loop = asyncio.get_running_loop()
         context = get_context("spawn")
-        ours, theirs = context.Pipe()
+        ours, theirs = socket.socketpair()
         arguments = (theirs, str(self.model.path), self._config.plain(), self._threads)
         process = context.Process(target=work, args=arguments, daemon=True)
         # Starting waits for the new interpreter to read what it is to do: the other models are not to wait with it.
@@ -197,35 +200,18 @@ class Worker:
             theirs.close()
         self.n_starts += 1
         self.pid, self._process = process.pid, process
-        outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._outbox = outbox
-        ended = asyncio.Event()
         if self._stopping.is_set():
             process.kill()
-
-        def read() -> None:
-            with contextlib.suppress(EOFError, OSError):
-                while True:
-                    message = json.loads(ours.recv_bytes())
-                    loop.call_soon_threadsafe(self._hear, message)
-            with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits
-                loop.call_soon_threadsafe(ended.set)
-
-        def write() -> None:
-            with contextlib.suppress(OSError):
-                while (message := outbox.get()) is not None:
-                    ours.send_bytes(message)
-                ours.send_bytes(b"null")
-
-        threads = [threading.Thread(target=each, daemon=True) for each in (read, write)]
-        for thread in threads:
-            thread.start()
-        await ended.wait()
-        worked, self.ready, self.pid, self._process = self.ready, False, None, None
-        outbox.put(None)
+        heard = Heard(self._hear)
+        line, _ = await asyncio.get_running_loop().create_unix_connection(lambda: heard, sock=ours)
+        self._line = line
+        try:
+            await heard.lost.wait()
+        finally:
+            line.close()
+        worked, self.ready, self.pid, self._process, self._line = self.ready, False, None, None, None
         self._fail(AskError(503, "worker_lost", "the model's process ended: ask again", retry_after=1.0))
-        await asyncio.to_thread(_bury, process, threads)
-        ours.close()
+        await asyncio.to_thread(_bury, process)
         return worked
 
     def _hear(self, message: dict[str, Any] | list[dict[str, Any]]) -> None:
@@ -250,11 +236,9 @@ class Worker:
         self._tickets.clear()
 
 
-def _bury(process: Any, threads: list[threading.Thread]) -> None:
+def _bury(process: Any) -> None:
     process.join(5)
     if process.is_alive():
         process.kill()
         process.join()
-    for thread in threads:
-        thread.join(5)
     process.close()

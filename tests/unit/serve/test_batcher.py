@@ -338,7 +338,9 @@ def test_nothing_goes_on_after_memory_ran_out_or_a_device_was_lost(error: Except
         writing.step()
 
 
-def test_prompts_that_wait_are_read_together_and_the_first_tokens_come_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_that_wait_are_read_together_and_the_first_tokens_come_with_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     writing = cast("Continuous", batchers_of(made_predictor("language-modelling"), ServeConfig(streams=8))["write"])
     read, prompts_read = writing._slots.read, []
 

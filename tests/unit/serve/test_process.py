@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import contextlib
-import json
-import queue
+import socket
 import threading
-from multiprocessing import get_context
 from typing import Any
 
 import pytest
 
 from danlu.serve.batcher import Gathering, Kind
 from danlu.serve.process import _answer
+from danlu.serve.wire import Line, encoded
 
 
 def prepared(given: Any) -> int:
@@ -28,23 +26,29 @@ def _exhausted() -> float:
 
 
 def ask(*inputs: Any) -> dict[int, Any]:
-    """What the process replies to requests of one input each that are there at once."""
-    ours, theirs = get_context("spawn").Pipe()
-    inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-    for number, given in enumerate(inputs):
-        inbox.put({"id": number, "kind": "invert", "inputs": [given]})
-    replies: dict[int, Any] = {}
+    """What the process replies to requests of one input each that are there at once, and then nothing more."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for number, given in enumerate(inputs):
+            ours.sendall(encoded({"id": number, "kind": "invert", "inputs": [given]}))
+        replies: dict[int, Any] = {}
 
-    def read() -> None:
-        with contextlib.suppress(EOFError):
+        def read() -> None:
+            line = Line(ours)
             while len(replies) < len(inputs):
-                replies.update({reply["id"]: reply for reply in json.loads(ours.recv_bytes())})
-            inbox.put(None)
+                for message in line.receive(None):
+                    if message is None:
+                        return
+                    replies.update({reply["id"]: reply for reply in message})
+            ours.sendall(encoded(None))
 
-    threading.Thread(target=read, daemon=True).start()
-    gathering = Gathering({"invert": Kind(prepared, answered)}, 8, 0.0)
-    with theirs:
-        _answer(theirs, inbox, {"invert": gathering})
+        reading = threading.Thread(target=read)
+        reading.start()
+        try:
+            _answer(Line(theirs), {"invert": Gathering({"invert": Kind(prepared, answered)}, 8, 0.0)})
+        finally:
+            theirs.shutdown(socket.SHUT_RDWR)
+            reading.join()
     return replies
 
 
