@@ -8,9 +8,9 @@ continuous batching; each request continues the beginning of a held-out poem by 
 A token of the model is a character, and characters are what is counted.
 
 In FOLDER it makes, once, the models (:mod:`models`) and a virtual environment with what danlu does not need itself. All
-sides are first asked the same; where one answers otherwise than danlu, there is nothing to compare, and it stops. Then
-every side is tried with one and with two threads (LitServe also with and without waiting for its batch), and goes on
-with what suits it better at eight clients, or at the first of --levels. Then they take turns, A B C A B C; who has no
+sides are first asked the same; where one answers otherwise than danlu, there is nothing to compare, and it stops. danlu
+is served as it comes; every other side is tried with one and with two threads (LitServe also with and without waiting
+for its batch), and goes on with what suits it better at eight clients, or at the first of --levels. Then they take turns, A B C A B C; who has no
 turn is halted. The generator (:mod:`load`) shares the two cores with the server; it tells how much of them it took. A
 ratio is that of two turns of one round, the interval that of the mean of its logarithm over the rounds (Student's t,
 95%). What every turn came to is in FOLDER/turns.json.
@@ -171,10 +171,11 @@ class Running:
 def sides_of(task: str, made: models.Made, python: str) -> list[Side]:
     """All of them, ours first."""
     threads: tuple[Way, ...] = ({"threads": 1}, {"threads": 2})
+    as_it_comes: tuple[Way, ...] = ({"threads": 2},)
     name = "reviews@latest" if task == "classify" else "poems@latest"
 
-    def danlu(port: int, way: Way) -> list[str]:
-        words = [f"port={port}", f"threads={way['threads']}", "-w", str(made.workspace)]
+    def danlu(port: int, _: Way) -> list[str]:
+        words = [f"port={port}", "-w", str(made.workspace)]
         return [sys.executable, "-m", "danlu", "serve", name, *words]
 
     if task == "classify":
@@ -187,7 +188,7 @@ def sides_of(task: str, made: models.Made, python: str) -> list[Side]:
             return [python, str(HERE / "their_litserve.py"), str(made.reviews), str(port), str(way["wait"])]
 
         waits = tuple({**way, "wait": wait} for way, wait in product(threads, (0.0, 0.005)))
-        return [Side("danlu", danlu, bodies, threads), Side("fastapi", plain, bodies, threads),
+        return [Side("danlu", danlu, bodies, as_it_comes), Side("fastapi", plain, bodies, threads),
                 Side("litserve", lit, bodies, waits)]  # fmt: skip
 
     asked = {"max_tokens": NEW, "temperature": 0, "stream": True}
@@ -200,7 +201,7 @@ def sides_of(task: str, made: models.Made, python: str) -> list[Side]:
         return [{"model": model, "prompt": prompt, **asked} for prompt in made.prompts]
 
     return [
-        Side("danlu", danlu, of(name), threads),
+        Side("danlu", danlu, of(name), as_it_comes),
         Side("transformers", theirs(), of(str(made.poems)), threads),
         Side("transformers-cb", theirs("--continuous-batching"), of(str(made.poems)), threads),
     ]

@@ -67,6 +67,17 @@ export function traffic(width, buckets, seconds, name, told) {
   ].flat());
 }
 
+/** Buckets that follow each other; where nobody asked, nothing is known, and no line leads across it. */
+function stretches(buckets, seconds) {
+  const found = [];
+  for (const bucket of buckets) {
+    const last = found.at(-1)?.at(-1);
+    if (last && bucket.start - last.start < 1.5 * seconds) found.at(-1).push(bucket);
+    else found.push([bucket]);
+  }
+  return found;
+}
+
 /** Latencies over time, three lines; `write` says seconds. */
 export function latency(width, buckets, seconds, write, name, told) {
   const height = 180;
@@ -76,11 +87,12 @@ export function latency(width, buckets, seconds, write, name, told) {
   const x = linear(first, last, LEFT, width - RIGHT);
   const y = linear(0, most, height - FOOT, TOP);
   const line = (key) => {
-    const points = timed.map((bucket) => [x(bucket.start + seconds / 2), y(bucket[key])]);
-    return [
-      svg("polyline", { class: `curve ${key}`, points: points.map((point) => point.map((v) => v.toFixed(1)).join(",")).join(" ") }),
-      points.length < 2 && points.map(([cx, cy]) => svg("circle", { class: `dot ${key}`, cx, cy, r: 3 })),
-    ].flat().filter(Boolean);
+    return stretches(timed, seconds).flatMap((stretch) => {
+      const points = stretch.map((bucket) => [x(bucket.start + seconds / 2), y(bucket[key])]);
+      return points.length > 1
+        ? svg("polyline", { class: `curve ${key}`, points: points.map((point) => point.map((v) => v.toFixed(1)).join(",")).join(" ") })
+        : svg("circle", { class: `dot ${key}`, cx: points[0][0], cy: points[0][1], r: 3 });
+    });
   };
   return picture(width, height, name, told, [
     rows(y, ticks(0, most, 4), width, write), times(x, first, last, height, width), ["p99", "p95", "p50"].flatMap(line)].flat());

@@ -57,7 +57,8 @@ export const tiles = {
     const judged = feedback.right + feedback.wrong;
     return h("div", { class: "tiles" },
       tile(["requests", "请求"], integer(n), [`${en}, ${integer(errors)} failed`, `${zh}，失败 ${integer(errors)}`]),
-      tile(["median latency", "延迟中位数"], duration(times.p50), [`95% within ${duration(times.p95)}`, `95% 在 ${duration(times.p95)} 以内`]),
+      tile(["median latency", "延迟中位数"], duration(times.p50),
+        n ? [`95% within ${duration(times.p95)}`, `95% 在 ${duration(times.p95)} 以内`] : ["not asked yet", "尚无请求"]),
       tile(["estimated accuracy", "估计准确率"], accuracy ? percent(accuracy.value) : "–",
         accuracy ? both(`[${percent(accuracy.low)}, ${percent(accuracy.high)}]`) : ["not estimated yet", "尚未估计"]),
       tile(["said to be right", "反馈为正确"], judged ? percent(feedback.right / judged, 0) : "–",
@@ -74,7 +75,7 @@ export const PANELS = {
     empty: (model) => ({ words: ["Nobody has asked yet. Requests of each minute will be here: ask something at Try, or", "还没有请求。这里将显示每分钟的请求：在“试用”中提问，或者"], command: example(model) }),
     draw({ buckets, seconds }, width) {
       const [n, failed] = ["n", "n_failed"].map((key) => buckets.reduce((sum, bucket) => sum + bucket[key], 0));
-      const told = [`${n} requests, ${failed} of them failed.`, `${n} 个请求，其中 ${failed} 个失败。`];
+      const told = [`${integer(n)} requests, ${integer(failed)} of them failed.`, `${integer(n)} 个请求，其中 ${integer(failed)} 个失败。`];
       return h("div", {}, traffic(width, buckets, seconds, this.title, told),
         legend(["fine", ["answered", "已应答"]], ["bad", ["failed", "失败"]]),
         asTable(table(heads(["from", "起"], ["requests", "请求"], ["failed", "失败"]),
@@ -103,7 +104,7 @@ export const PANELS = {
     empty: () => ({ words: ["No alert. What drifts beyond chance and beyond what matters is told here, and in the log.", "没有警报。超出偶然且值得关注的漂移会显示在这里，并写入日志。"] }),
     draw: (alerts) => h("ul", { class: "alerts" }, alerts.map((alert) =>
       h("li", {}, h("b", { say: SIGNALS[alert.signal] ?? both(alert.signal) }), " ", h("span", { say: told(alert) }), " ",
-        h("span", { class: "note", say: moment(alert.time) })))),
+        h("span", { class: "note", say: moment(alert.time) }), alert.digest ? [" ", hash(alert.digest)] : null))),
   },
   drift: {
     wide: true,
@@ -127,7 +128,7 @@ export const PANELS = {
     draw(found, width) {
       const n = found.reduce((sum, bin) => sum + bin.n, 0);
       const sure = found.filter(({ low }) => low >= 0.9 - 1e-9).reduce((sum, bin) => sum + bin.n, 0);
-      const told = [`Of ${n} answers ${percent(sure / n, 0)} had a confidence of 90% or more.`, `${n} 个回答中，${percent(sure / n, 0)} 的置信度不低于 90%。`];
+      const told = [`Of ${integer(n)} answers ${percent(sure / n, 0)} had a confidence of 90% or more.`, `${integer(n)} 个回答中，${percent(sure / n, 0)} 的置信度不低于 90%。`];
       return h("div", {}, histogram(width, found, this.title, told), h("p", { class: "note", say: told }),
         asTable(table(heads(["confidence", "置信度"], ["answers", "回答"]), found.map(({ low, high, n: of }) => [`${percent(low, 0)} – ${percent(high, 0)}`, integer(of)]))));
     },
@@ -180,9 +181,10 @@ export const PANELS = {
   },
 };
 
-/** An alert in both languages; the event has it in English. */
-function told({ message, effect, excess, p_adjusted: p }) {
-  return [message, `幅度 ${effect.toFixed(3)}，超出平常 ${excess.toFixed(3)}（p = ${pValue(p)}）`];
+/** An alert in both languages; the event’s own message is for logs, where nothing stands beside it. */
+function told({ window, n, effect, excess, p_adjusted: p }) {
+  return [`changed by window ${integer(window)} (${integer(n)} seen): effect ${effect.toFixed(3)}, ${excess.toFixed(3)} beyond the usual (p = ${pValue(p)})`,
+    `到第 ${integer(window)} 个窗口（共 ${integer(n)} 条）已有变化：幅度 ${effect.toFixed(3)}，超出平常 ${excess.toFixed(3)}（p = ${pValue(p)}）`];
 }
 
 /** The histogram’s bins, from 0 to 1. */

@@ -80,7 +80,9 @@ const AFTERWARDS = [
 function translated(text, templates) {
   for (const { pattern, zh } of templates) {
     const found = pattern.exec(text);
-    if (found) return [zh.replace(/\{(\w+)\}/g, (_, place) => NAMES[place]?.[found.groups[place]] ?? found.groups[place]), text.slice(found[0].length)];
+    if (!found) continue;
+    const filled = zh.replace(/\{(\w+)\}/g, (_, place) => NAMES[place]?.[found.groups[place]] ?? found.groups[place]);
+    return [filled.replace(/(?<=\p{Script=Han}) (?=\p{Script=Han})/gu, ""), text.slice(found[0].length)];
   }
   return null;
 }
