@@ -10,10 +10,10 @@ A token of the model is a character, and characters are what is counted.
 In FOLDER it makes, once, the models (:mod:`models`) and a virtual environment with what danlu does not need itself. All
 sides are first asked the same; where one answers otherwise than danlu, there is nothing to compare, and it stops. danlu
 is served as it comes; every other side is tried with one and with two threads (LitServe also with and without waiting
-for its batch), and goes on with what suits it better at eight clients, or at the first of --levels. Then they take turns, A B C A B C; who has no
-turn is halted. The generator (:mod:`load`) shares the two cores with the server; it tells how much of them it took. A
-ratio is that of two turns of one round, the interval that of the mean of its logarithm over the rounds (Student's t,
-95%). What every turn came to is in FOLDER/turns.json.
+for its batch), and goes on with what suits it better at eight clients, or at the first of --levels. Then they take
+turns, A B C A B C; who has no turn is halted. The generator (:mod:`load`) shares the two cores with the server; it
+tells how much of them it took. A ratio is that of two turns of one round, the interval that of the mean of its
+logarithm over the rounds (Student's t, 95%). What every turn came to is in FOLDER/turns.json.
 """
 
 from __future__ import annotations
