@@ -275,6 +275,7 @@ def board(empty: bool = False) -> dict[str, Any]:
         "excess": 0.271,
         "p_adjusted": 0.0004,
         "level": 0.05,
+        "n": 1380,
         "window": 23,
     }
     history = [
@@ -294,7 +295,7 @@ def board(empty: bool = False) -> dict[str, Any]:
         "confidence": [0] * 10 + [14, 21, 25, 31, 44, 58, 90, 151, 340, 610],
         "labels": {"negative": 652, "positive": 732},
         "estimated_accuracy": {"value": 0.842, "low": 0.817, "high": 0.866},
-        "alerts": [{"time": time.time() - 700, "name": "reviews", "n": 60, "message": said, **alert}],
+        "alerts": [{"time": time.time() - 700, "name": "reviews", "digest": "9" * 64, "message": said, **alert}],
         "experiment": {**plan, **known, **began},
         "history": [dict(zip(entry, each, strict=True)) for each in reversed(history)],
         "feedback": {"n": 164, "right": 121, "wrong": 43, "corrected": 29},

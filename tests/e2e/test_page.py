@@ -426,7 +426,7 @@ def test_an_answer_not_yet_sent_outlives_a_reload(browser: Browser, fake: FakeSe
 def test_the_board_shows_refreshes_and_pauses(browser: Browser, fake: FakeServer) -> None:
     fake.board = board()
     fake.board["history"][-1]["reason"] = HOSTILE
-    fake.board["alerts"][0]["message"] = HOSTILE
+    fake.board["alerts"][0]["signal"] = HOSTILE
     fake.board["labels"][HOSTILE] = 3
     with opened(browser, fake) as page:
         page.clock.install()
@@ -470,6 +470,29 @@ def test_the_board_shows_refreshes_and_pauses(browser: Browser, fake: FakeServer
         fake.board["errors"] = 78
         page.clock.run_for(5100)
         expect(tiles.first).to_contain_text("78 failed")
+
+
+def test_an_alert_is_told_in_words_and_no_line_leads_across_what_nobody_asked(
+    browser: Browser, fake: FakeServer
+) -> None:
+    fake.board = board()
+    del fake.board["traffic"][10:20]
+    del fake.board["traffic"][1]
+    with opened(browser, fake) as page:
+        page.get_by_role("link", name="Board").click()
+        alert = page.locator(".alerts li")
+        expect(alert).to_contain_text(
+            "characters changed by window 23 (1,380 seen): effect 0.312, 0.271 beyond the usual"
+        )
+        expect(alert.locator("code")).to_have_text("999999999999")
+        page.get_by_role("button", name="中文").click()
+        expect(alert).to_contain_text(
+            "字符 到第 23 个窗口（共 1,380 条）已有变化：幅度 0.312，超出平常 0.271（p = 0.0004）"
+        )
+        for curve in ("p50", "p95", "p99"):
+            assert page.locator(f"svg polyline.{curve}").count() == 2
+            assert page.locator(f"svg circle.{curve}").count() == 1
+        check(page)
 
 
 def assert_still(page: Page, fake: FakeServer) -> None:
