@@ -80,13 +80,16 @@ MAY_REACH_OUT = {
     "danlu.data.ray_engine",
     "danlu.data.registries",
     "danlu.monitor.webhook",
+    "danlu.serve.connection",
     "danlu.serve.server",
+    "danlu.serve.wire",
 }
 """An endpoint is asked where the user wrote its address in place of a folder (``danlu audit``), and nobody else.
 A webhook is told of alerts where the user wrote its address (``danlu monitor``). The revision asks git, on this
 machine, which commit danlu is. Ray's processes talk to each other; to other machines
 only where RAY_ADDRESS says so (tests/e2e/test_ray.py). The server listens at the address that the user gave, and
-connects to nobody (tests/e2e/test_serve.py)."""
+connects to nobody (tests/e2e/test_serve.py); a connection is how it hears, and its line to a model's process is a pair
+of sockets without an address."""
 
 
 def table_rows(module: Module) -> Iterator[tuple[ast.AST, str]]:

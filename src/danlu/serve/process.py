@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import socket
 from pathlib import Path
 from typing import Any
 
 from danlu.core.artifact import Artifact
 from danlu.core.errors import DanluError
 from danlu.serve.config import ServeConfig
-from danlu.serve.wire import Line
+from danlu.serve.wire import End, Line
 
 __all__ = ["work"]
 
 
-def work(end: socket.socket, folder: str, values: dict[str, Any], threads: int) -> None:
+def work(end: End, folder: str, values: dict[str, Any], threads: int) -> None:
     """The process: read the model, then answer until the server is gone or says that it is enough.
 
     Args:

@@ -9,10 +9,18 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Heard", "Line", "encoded"]
+__all__ = ["End", "Heard", "Line", "encoded", "ends"]
+
+End = socket.socket
+"""One end of a line. It has no address: nobody else can reach it."""
 
 _CHUNK = 2**18
 """Bytes that are read at a time."""
+
+
+def ends() -> tuple[End, End]:
+    """A new line: its two ends."""
+    return socket.socketpair()
 
 
 def encoded(message: Any) -> bytes:
@@ -39,10 +47,10 @@ class Line:
     """The process's end, which waits.
 
     Args:
-        end: Its socket.
+        end: Its end.
     """
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: End) -> None:
         self._end, self._splitter = end, _Splitter()
         self._selector = selectors.DefaultSelector()
         self._selector.register(end, selectors.EVENT_READ)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -20,7 +19,7 @@ from danlu.core.artifact import Artifact
 from danlu.core.errors import DanluError
 from danlu.serve.config import ServeConfig
 from danlu.serve.process import work
-from danlu.serve.wire import Heard, encoded
+from danlu.serve.wire import Heard, encoded, ends
 
 __all__ = ["AskError", "Ticket", "Worker"]
 
@@ -186,7 +185,7 @@ class Worker:
     async def _live(self) -> bool:
         """One life of the process; whether it could be asked in it."""
         context = get_context("spawn")
-        ours, theirs = socket.socketpair()
+        ours, theirs = ends()
         arguments = (theirs, str(self.model.path), self._config.plain(), self._threads)
         process = context.Process(target=work, args=arguments, daemon=True)
         # Starting waits for the new interpreter to read what it is to do: the other models are not to wait with it.
