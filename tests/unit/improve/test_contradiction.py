@@ -30,8 +30,8 @@ def found(said: list[tuple[int, str, str]], labellers: set[str] | None = None) -
 def test_honest_users_are_believed(n_texts: int, each: int):
     """With one answer in seven wrong, two of them contradict each other on a shared text in 0.24 of cases."""
     rng = np.random.default_rng(0)
-    n_false = sum(bool(found(world(rng, 40, n_texts, each, 0.14))) for _ in range(200))
-    assert stats.binomtest(n_false, 200, LEVEL, alternative="greater").pvalue > 0.001
+    n_false = sum(bool(found(world(rng, 40, n_texts, each, 0.14))) for _ in range(500))
+    assert stats.binomtest(n_false, 500, LEVEL, alternative="greater").pvalue > 0.001
 
 
 def test_a_liar_is_found_beside_honest_users_and_they_are_not():
