@@ -32,7 +32,7 @@ def make_word(workspace: Workspace, word: str, name: str = "reviews", **ways: An
     return draft.artifact
 
 
-def work(end: socket.socket, folder: str, values: dict[str, Any], threads: int) -> None:  # noqa: ARG001  as the real one
+def work(end: socket.socket, folder: str, values: dict[str, Any], cores: int) -> None:  # noqa: ARG001  as the real one
     """Stands in for :func:`danlu.serve.process.work`; a stream has ten parts."""
     ways = json.loads((Path(folder) / "word.json").read_text())
     time.sleep(ways.get("start", 0))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from fastapi import Request
 from starlette.responses import Response
@@ -17,8 +17,6 @@ from danlu.serve.trial import Arm, asker_of
 from danlu.serve.worker import AskError, Ticket, Worker
 
 __all__ = ["EventStream", "answered", "arm_of_request", "asker", "facts_of_request", "keep", "opened", "service_of"]
-
-T = TypeVar("T")
 
 _GRACE = 5.0
 """Seconds after its deadline that a stream has to end; a client that takes nothing would keep it for ever."""
@@ -100,7 +98,7 @@ async def answered(request: Request, worker: Worker, asked: dict[str, Any]) -> d
         AskError: There is none.
     """
     async with worker.ask(asked) as ticket:
-        reply = await _unless_left(request.receive, ticket.reply())
+        reply = await _unless_left(request.receive, ticket)
     done: dict[str, Any] = reply["done"]
     return done
 
@@ -118,32 +116,28 @@ async def opened(
     """
     async with contextlib.AsyncExitStack() as stack:
         ticket = await stack.enter_async_context(worker.ask(asked))
-        first = await _unless_left(request.receive, ticket.reply())
+        first = await _unless_left(request.receive, ticket)
         return stack.pop_all(), ticket, first
     raise AssertionError("an exit stack swallows nothing here")
 
 
-async def _unless_left(receive: Receive, answer: Coroutine[Any, Any, T]) -> T:
-    async with contextlib.AsyncExitStack() as stack:
-        waiting, gone = asyncio.create_task(answer), asyncio.create_task(_left(receive))
-        for task in (waiting, gone):
-            stack.push_async_callback(_cancelled, task)
-        await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if waiting.done():
-            return waiting.result()
-        raise AskError(499, "client_left", "whoever asked has left")
-    raise AssertionError("an exit stack swallows nothing here")
+async def _unless_left(receive: Receive, ticket: Ticket) -> dict[str, Any]:
+    """The next reply to a question, while whoever asked is there."""
+    leaving = asyncio.create_task(_left(receive))
+    leaving.add_done_callback(lambda task: None if task.cancelled() else ticket.replies.put_nowait(_gone()))
+    try:
+        return await ticket.reply()
+    finally:
+        leaving.cancel()
+
+
+def _gone() -> AskError:
+    return AskError(499, "client_left", "whoever asked has left")
 
 
 async def _left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _cancelled(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError, AskError):
-        await task
 
 
 class EventStream(Response):

@@ -26,7 +26,6 @@ import torch
 
 from danlu.model.base import State
 from danlu.serve.slots import Slots
-from danlu.serve.threads import Threads
 from danlu.serve.writing import Chosen, Order, Text, choose
 
 __all__ = ["Batcher", "Continuous", "Gathering", "InputError", "Kind", "failure"]
@@ -133,7 +132,6 @@ class Gathering:
 
     def __init__(self, kinds: dict[str, Kind], size: int, wait: float) -> None:
         self._kinds, self._size, self._wait = kinds, size, wait
-        self._threads = Threads(torch.get_num_threads())
         self._jobs: deque[_Job] = deque()
 
     def add(self, request: Request) -> None:
@@ -170,8 +168,7 @@ class Gathering:
             return []
         kind = self._jobs[0].kind
         batch = self._taken([job for job in self._jobs if job.kind == kind])
-        with self._threads.batch(len({job.id for job, _ in batch}), len(batch)):
-            failures = self._answer(kind, batch)
+        failures = self._answer(kind, batch)
         done = [job for job in self._jobs if job.n_answered == len(job.inputs)]
         # Who has been served goes to the end, so that the next batch begins with another kind or request.
         rest = [job for job in self._jobs if job.n_answered < len(job.inputs)]

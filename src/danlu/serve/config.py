@@ -63,8 +63,8 @@ class ServeConfig(Config):
     streams: int = Field(32, gt=0)
     """Texts that a model writes at a time: so many places for keys and values are reserved."""
     threads: int | None = Field(None, gt=0)
-    """Threads of a model's process; null: the machine's cores, shared by the models. One of several is left to the
-    server while many ask for what takes next to nothing."""
+    """Threads of a model's process; null: the machine's cores, shared by the models, but for one that is left to the
+    server by a model whose answers take next to nothing."""
     keep_inputs: bool = True
     """Whether texts, and pictures up to 64 KiB, are written down with their requests. Without them content cannot be
     watched for drift, labelled or learnt from."""

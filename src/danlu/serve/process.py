@@ -19,14 +19,14 @@ from danlu.serve.wire import End, Line
 __all__ = ["work"]
 
 
-def work(end: End, folder: str, values: dict[str, Any], threads: int) -> None:
+def work(end: End, folder: str, values: dict[str, Any], cores: int) -> None:
     """The process: read the model, then answer until the server is gone or says that it is enough.
 
     Args:
         end: This process's end of the line to the server.
         folder: The model's.
         values: A :class:`ServeConfig`.
-        threads: Threads to compute with.
+        cores: Cores to compute with, where the config does not say how many threads.
     """
     # The server decides when it ends: a terminal's Ctrl-C and a service manager's SIGTERM reach all processes at once.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -35,14 +35,18 @@ def work(end: End, folder: str, values: dict[str, Any], threads: int) -> None:
 
     from danlu.model.predictor import load_predictor
     from danlu.serve.answering import batchers_of, facts_of
+    from danlu.serve.threads import settle
 
-    torch.set_num_threads(threads)
+    config = ServeConfig(**values)
+    torch.set_num_threads(config.threads or cores)
     line = Line(end)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the server is gone
         try:
             predictor = load_predictor(Artifact.open(Path(folder), "model"))
-            batchers = batchers_of(predictor, ServeConfig(**values))
+            batchers = batchers_of(predictor, config)
             facts = facts_of(predictor)
+            if config.threads is None:
+                settle(batchers, facts, cores)
         except DanluError as error:
             line.send({"failed": {"what": error.what, "where": error.where, "advice": error.advice}})
             return

@@ -55,10 +55,10 @@ class Service:
     ) -> None:
         self.workspace, self.config, self.keys, self.events, self.board = workspace, config, keys, events, board
         self._counted = Metrics()
-        threads = config.threads or max(1, len(os.sched_getaffinity(0)) // len(targets))
+        cores = max(1, len(os.sched_getaffinity(0)) // len(targets))
 
         def make(model: Artifact) -> Worker:
-            return Worker(model, config, threads)
+            return Worker(model, config, cores)
 
         self.seats = {name: Seat(name, each, make, self._found, self._tell) for name, each in targets.items()}
         self.stopping = False

@@ -1,43 +1,67 @@
-"""How many threads a batch is answered with."""
+"""How many threads a model computes with, where nobody says."""
 
 from __future__ import annotations
 
+import base64
+import io
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from typing import Any
 
 import torch
+from PIL import Image
 
-__all__ = ["Threads"]
+from danlu.serve.batcher import Batcher
 
-_DEAR = 0.003
-"""Seconds of one thread for an input. The server itself takes about a third of that for a request: where many ask for
-what is cheaper, it needs a core as much as the model does, and threads that wait for each other would take it."""
-_RECENT = 0.2
-"""How much of the estimate the last batch makes up."""
+__all__ = ["settle"]
+
+_CHEAP = 0.004
+"""Seconds of one thread for an answer, or for a token. The server itself takes about one millisecond for a request."""
+_TRIES = 3
+_TEXT = 64
+"""Characters of the text that is tried."""
 
 
-class Threads:
-    """All there are for one request alone, and for answers that are dear; else one fewer, so that the server has one.
+def settle(batchers: Mapping[str, Batcher], facts: Mapping[str, Any], cores: int) -> int:
+    """Try how long an answer takes, and set the threads: all cores, or all but one where it takes next to nothing.
+
+    Of a model whose answers are as cheap as what the server does for them, many answers a second are asked, and the
+    server needs a core as much as it does; threads that wait for each other would take that core away.
 
     Args:
-        most: Threads of the process.
+        batchers: What works on each kind of request.
+        facts: What callers may know of the model.
+        cores: Cores that it may use.
+
+    Returns:
+        The threads.
     """
+    torch.set_num_threads(1)
+    seconds = min(_tried(batchers, facts) for _ in range(_TRIES))  # the first takes longer than any later one
+    n = max(1, cores - 1) if seconds < _CHEAP else cores
+    torch.set_num_threads(n)
+    return n
 
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self._cost = 0.0
 
-    def wanted(self, n_requests: int) -> int:
-        """Threads for a batch of inputs of so many requests."""
-        return self.most if n_requests == 1 or self._cost > _DEAR else max(1, self.most - 1)
-
-    @contextmanager
-    def batch(self, n_requests: int, n_inputs: int) -> Iterator[None]:
-        """While a batch is answered: as many threads as it is to have."""
-        n = self.wanted(n_requests)
-        if torch.get_num_threads() != n:
-            torch.set_num_threads(n)
+def _tried(batchers: Mapping[str, Batcher], facts: Mapping[str, Any]) -> float:
+    kind = next(each for each in ("write", "predict", "embed") if each in batchers)
+    batchers[kind].add({"id": 0, "kind": kind, **_asked(kind, facts)})
+    steps = []
+    while batchers[kind].busy:
         began = time.perf_counter()
-        yield
-        self._cost += _RECENT * (n * (time.perf_counter() - began) / n_inputs - self._cost)
+        batchers[kind].step()
+        steps.append(time.perf_counter() - began)
+    return steps[-1] if kind == "write" else sum(steps)
+
+
+def _asked(kind: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    if kind == "write":
+        decode = {"max_new_tokens": 2, "temperature": 0.0}
+        asked = {"prompts": ["好"], "decode": decode, "n": 1, "max_tokens": None}
+        return {**asked, "stream": False, "echo": False, "logprobs": None}
+    if facts["image_size"] is None:
+        return {"inputs": ["好" * _TEXT]}
+    file = io.BytesIO()
+    _, height, width = facts["image_size"]
+    Image.new("RGB", (width, height)).save(file, "PNG")
+    return {"inputs": [base64.b64encode(file.getvalue()).decode()]}

@@ -87,7 +87,7 @@ class Worker:
     Args:
         model: The model.
         config: How it is served.
-        threads: Threads of its process.
+        cores: Cores for its process, where the config does not say how many threads.
 
     Attributes:
         facts: What callers may know of the model; empty until it has been read once.
@@ -96,13 +96,13 @@ class Worker:
         pid: The number of the process; None while there is none.
     """
 
-    def __init__(self, model: Artifact, config: ServeConfig, threads: int) -> None:
+    def __init__(self, model: Artifact, config: ServeConfig, cores: int) -> None:
         self.model = model
         self.facts: dict[str, Any] = {}
         self.ready = False
         self.n_starts = 0
         self.pid: int | None = None
-        self._config, self._threads = config, threads
+        self._config, self._cores = config, cores
         self._tickets: dict[int, Ticket] = {}
         self._numbers = itertools.count(1)
         self._line: asyncio.WriteTransport | None = None
@@ -186,7 +186,7 @@ class Worker:
         """One life of the process; whether it could be asked in it."""
         context = get_context("spawn")
         ours, theirs = ends()
-        arguments = (theirs, str(self.model.path), self._config.plain(), self._threads)
+        arguments = (theirs, str(self.model.path), self._config.plain(), self._cores)
         process = context.Process(target=work, args=arguments, daemon=True)
         # Starting waits for the new interpreter to read what it is to do: the other models are not to wait with it.
         try:

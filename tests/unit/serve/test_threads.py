@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 
-from danlu.serve.threads import Threads
+from danlu.serve.answering import batchers_of, facts_of
+from danlu.serve.batcher import Gathering, Kind
+from danlu.serve.config import ServeConfig
+from danlu.serve.threads import settle
+from made_serving import made_predictor
 
 
 @pytest.fixture(autouse=True)
@@ -16,27 +21,22 @@ def as_before() -> Iterator[None]:
     torch.set_num_threads(n)
 
 
-def test_many_cheap_answers_leave_a_core_to_the_server() -> None:
-    threads = Threads(3)
-    with threads.batch(1, 1):
-        assert torch.get_num_threads() == 3
-    with threads.batch(5, 5):
-        assert torch.get_num_threads() == 2
-    with threads.batch(1, 32):
-        assert torch.get_num_threads() == 3
+@pytest.mark.parametrize("task", ["text-classification", "image-classification", "translation", "language-modelling"])
+def test_every_kind_of_model_is_tried_and_left_as_it_was(task: Any) -> None:
+    predictor = made_predictor(task)
+    batchers = batchers_of(predictor, ServeConfig(streams=2))
+    assert settle(batchers, facts_of(predictor), 3) in (2, 3)
+    assert not any(each.busy for each in batchers.values())
 
 
-def test_dear_answers_have_them_all() -> None:
-    threads = Threads(2)
-    for _ in range(8):
-        with threads.batch(2, 2):
-            time.sleep(0.02)
-    assert threads.wanted(2) == 2
-    for _ in range(20):
-        with threads.batch(2, 64):
-            pass
-    assert threads.wanted(2) == 1
+@pytest.mark.parametrize(("seconds", "threads"), [(0.0, 3), (0.02, 4)])
+def test_cheap_answers_leave_a_core_to_the_server(seconds: float, threads: int) -> None:
+    def answer(given: Any) -> list[Any]:
+        assert torch.get_num_threads() == 1
+        time.sleep(seconds)
+        return list(given)
 
-
-def test_one_is_the_least() -> None:
-    assert Threads(1).wanted(9) == 1
+    gathering = Gathering({"predict": Kind(str, answer)}, 8, 0.0)
+    assert settle({"predict": gathering}, {"image_size": None}, 4) == threads
+    assert torch.get_num_threads() == threads
+    assert settle({"predict": gathering}, {"image_size": None}, 1) == 1

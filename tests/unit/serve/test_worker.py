@@ -29,7 +29,7 @@ def writer(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 @asynccontextmanager
 async def working(model: Artifact, **values: Any) -> AsyncIterator[Worker]:
-    worker = Worker(model, ServeConfig(**values), threads=1)
+    worker = Worker(model, ServeConfig(**values), cores=1)
     await worker.start()
     try:
         yield worker
