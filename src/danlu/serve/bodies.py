@@ -327,6 +327,8 @@ _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 
 def _is_deep(body: bytes, most: int) -> bool:
     """Whether lists and objects lie deeper in each other than they may; strings are left out of account."""
+    if body.count(b"[") + body.count(b"{") <= most:
+        return False
     depth = 0
     for bracket in _BRACKETS.finditer(_STRINGS.sub(b"", body)):
         depth += 1 if bracket[0] in b"[{" else -1
