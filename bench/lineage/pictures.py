@@ -15,6 +15,8 @@ from danlu.report.words import Text, decimal, integer, percent, t
 __all__ = ["curves", "heat", "quantiles"]
 
 _SIDE = 190.0
+_APART = 14.0
+"""Between the lowest lines of two names."""
 
 
 def quantiles(p_values: Mapping[str, np.ndarray], names: Mapping[str, Text]) -> Markup:
@@ -25,19 +27,20 @@ def quantiles(p_values: Mapping[str, np.ndarray], names: Mapping[str, Text]) -> 
         names: What the tests are called.
     """
     parts, n_across = [], 3
+    smallest = min(min(float(p.min()), 0.25 / (len(p) + 1)) for p in p_values.values())
+    far = -math.log10(max(smallest, 1e-12)) + 0.1
     for number, (test, p) in enumerate(p_values.items()):
         left, top = 44 + (number % n_across) * (_SIDE + 40), 26 + (number // n_across) * (_SIDE + 64)
-        parts += _one_quantiles(np.sort(p), names[test], left, top)
+        parts += _one_quantiles(np.sort(p), names[test], far, (left, top))
     n_down = -(-len(p_values) // n_across)
     label = t("p-values of independent pairs", "独立模型对的 p 值")
     return picture(44 + n_across * (_SIDE + 40), 26 + n_down * (_SIDE + 64), parts, label)
 
 
-def _one_quantiles(p: np.ndarray, name: Text, left: float, top: float) -> list[Markup]:
+def _one_quantiles(p: np.ndarray, name: Text, far: float, at: tuple[float, float]) -> list[Markup]:
     from scipy import stats
 
-    n = len(p)
-    far = math.log10(n + 1) + 0.6
+    n, (left, top) = len(p), at
     x, y = Linear(0, far, left, left + _SIDE), Linear(0, far, top + _SIDE, top)
     rank = np.arange(1, n + 1)
     expected = -np.log10(rank / (n + 1))
@@ -45,7 +48,7 @@ def _one_quantiles(p: np.ndarray, name: Text, left: float, top: float) -> list[M
     parts = [rect(left, top, _SIDE, _SIDE, "cell")]
     for bound in (low, high):
         inside = [(x(a), y(min(far, b))) for a, b in zip(expected.tolist(), bound.tolist(), strict=True)]
-        parts.append(polyline(inside, "curve pale"))
+        parts.append(polyline(inside, "curve other pale"))
     parts.append(line(x(0), y(0), x(far), y(far), "mark"))
     for a, b in zip(expected.tolist(), (-np.log10(p)).tolist(), strict=True):
         parts.append(circle(x(a), y(min(far, max(0.0, b))), 2.2, "dot other"))
@@ -107,7 +110,8 @@ def curves(rows: Sequence[Mapping[str, Any]], column: str, label: Text) -> Marku
     lengths = [math.log2(row["length"]) for row in known]
     x = Linear(min(lengths) - 0.2, max(lengths) + 0.2, left, right)
     y = Linear(min(0.0, *(row[column] for row in known)), max(4.0, *(row[column] for row in known)), bottom, top)
-    parts = []
+    parts: list[Markup] = []
+    named: list[float] = []
     for mark in ticks(y.low, y.high, 5):
         parts += [
             line(left, y(mark), right, y(mark), "grid"),
@@ -122,7 +126,11 @@ def curves(rows: Sequence[Mapping[str, Any]], column: str, label: Text) -> Marku
         parts.append(polyline(means, f"curve c{number + 1}"))
         for row in some:
             parts.append(circle(x(math.log2(row["length"])), y(row[column]), 3, f"dot c{number + 1}", what))
-        parts.append(text(right + 10, means[-1][1] + 4, _WHAT[what], "tick"))
+        beside = means[-1][1] + 4
+        while any(abs(beside - other) < _APART for other in named):
+            beside -= 1
+        named.append(beside)
+        parts.append(text(right + 10, beside, _WHAT[what], "tick"))
     parts += [
         text(left, top - 4, label, "axis"),
         text(

@@ -151,7 +151,7 @@ def main() -> None:
         write_csv(given.into / f"{name}.csv", table)
     write_csv(given.into / "pairs.csv.gz", pairs)
     write_csv(given.into / "scores.csv.gz", scores)
-    page = page_of(tables, pairs, len(shop.items))
+    page = page_of(tables, pairs, len({row[side] for row in pairs for side in ("suspect", "reference")}))
     write_atomic(given.into / "index.html", page.encode())
     for name in ("convictions", "validity", "figures"):
         for row in tables[name]:
