@@ -40,7 +40,7 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 INSTALL = "pip install 'danlu[audit]'"
 """What brings everything that signing takes."""
 
-_PACKAGES = ("cryptography", "cyclonedx", "jsonschema", "model_signing", "OpenSSL")
+_PACKAGES = ("cryptography", "cyclonedx", "jsonschema_rs", "model_signing", "OpenSSL")
 _PRIVATE, _PUBLIC = "signing.pem", "signing.pub"
 
 

@@ -40,6 +40,12 @@ def test_what_does_not_fit_the_schema_is_told_of(stated: Stated) -> None:
     bom["metadata"]["component"]["modelCard"]["modelParameters"]["approach"]["type"] = "magic"
     (problem,) = bom_problems(canonical_json(bom))
     assert "magic" in problem
+    assert problem.startswith("$.metadata.component.modelCard.modelParameters.approach.type: ")
+    bom = bill_of_materials(stated) | {"unknown": 1}
+    bom["metadata"]["timestamp"] = "yesterday"
+    wrong = bom_problems(canonical_json(bom))
+    assert len(wrong) == 2
+    assert any("date-time" in each for each in wrong), wrong
     assert bom_problems(b"\xff") != []
     assert bom_problems(b"{}") != []
 
