@@ -23,7 +23,7 @@ _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".
 
 
 def _model(name: str, task: str, family: str, digest: str, **more: Any) -> dict[str, Any]:
-    known: dict[str, Any] = {"classes": None, "max_len": 256, "image_size": None, **more}
+    known: dict[str, Any] = {"classes": None, "max_len": 256, "image_size": None, "max_new_tokens": None, **more}
     named = {"id": name, "object": "model", "created": 1, "owned_by": "danlu", "digest": digest * 64}
     return {**named, "task": task, "family": family, **known}
 
@@ -32,7 +32,7 @@ MODELS = [
     _model("reviews@champion", "text-classification", "bert", "a", classes=["negative", "positive"]),
     _model("digits@champion", "image-classification", "cnn", "b", classes=list("0123456789"), image_size=[1, 28, 28]),
     _model("ui@champion", "translation", "transformer", "c"),
-    _model("poems@champion", "language-modelling", "gpt", "d"),
+    _model("poems@champion", "language-modelling", "gpt", "d", max_new_tokens=200),
 ]
 
 

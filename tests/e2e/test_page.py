@@ -242,7 +242,9 @@ def test_a_text_is_continued_as_it_is_written_and_stopped(browser: Browser, fake
     fake.pieces, fake.pause = ["疑是", "地上霜，", *["举头"] * 200], 0.15
     with opened(browser, fake, "poems@champion") as page:
         page.get_by_label("Temperature").fill("1.2")
-        page.get_by_label("Tokens at most").fill("40")
+        length = page.get_by_label("Tokens at most")
+        assert length.get_attribute("max") == "200"  # what the server allows
+        length.fill("40")
         ask(page, "床前明月光，")
         expect(page.locator(".verse")).to_contain_text("床前明月光，疑是")
         assert "地上霜，举头举头举头举头举头举头" not in page.locator(".verse").inner_text()  # not only at its end
@@ -421,6 +423,26 @@ def test_an_answer_not_yet_sent_outlives_a_reload(browser: Browser, fake: FakeSe
         expect(page.locator(".desk")).to_contain_text("text 1")
     assert [(body["request"], body["label"]) for body in fake.bodies("/feedback")][:1] == [("r0", "negative")]
     assert len({body["id"] for body in fake.bodies("/feedback")}) == 1
+
+
+def test_a_decided_comparison_says_what_to_do(browser: Browser, fake: FakeServer) -> None:
+    fake.board = board()
+    fake.board["experiment"] |= {"decision": "superior", "low": 0.011, "n_since": 12}
+    fake.board["drift"] = [
+        {"signal": "latency", "effect": 0.041, "excess": -0.004, "p_adjusted": 1.0, "alarm": False},
+        {"signal": "failures", "effect": 0.25, "excess": 0.2, "p_adjusted": 0.001, "alarm": True},
+    ]
+    with opened(browser, fake) as page:
+        page.get_by_role("link", name="Board").click()
+        panel = page.locator(".board section").filter(has_text="Challenger against champion")
+        expect(panel).to_contain_text("the challenger is better")
+        expect(panel).to_contain_text("danlu promote reviews")
+        expect(panel).to_contain_text("12 users came since")
+        drift = page.locator(".board section").filter(has_text="Has anything changed?")
+        expect(drift).to_contain_text("41 ms")
+        expect(drift).to_contain_text("−4.0 ms")
+        expect(drift).to_contain_text("+20.0%")
+        check(page)
 
 
 def test_the_board_shows_refreshes_and_pauses(browser: Browser, fake: FakeServer) -> None:

@@ -113,7 +113,8 @@ def _described(service: Service, name: str) -> dict[str, Any]:
     known = {key: worker.facts.get(key) for key in ("task", "family", "classes", "max_len", "image_size")}
     created = calendar.timegm(time.strptime(worker.model.manifest["created"], "%Y-%m-%dT%H:%M:%SZ"))
     named = {"id": name, "object": "model", "created": created, "owned_by": "danlu"}
-    return {**named, "digest": worker.model.digest, **known}
+    most = service.config.limits.new_tokens if worker.facts.get("task") == "language-modelling" else None
+    return {**named, "digest": worker.model.digest, **known, "max_new_tokens": most}
 
 
 async def _refused(request: Request, error: Exception) -> Response:

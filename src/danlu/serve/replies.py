@@ -94,6 +94,8 @@ class ModelReply(Reply):
     max_len: int | None
     image_size: list[int] | None
     """Channels, height and width of the pictures that it takes."""
+    max_new_tokens: int | None
+    """The most that a request may ask of a model that writes."""
 
 
 class ModelsReply(Reply):

@@ -19,6 +19,12 @@ const DECISIONS = {
   equivalent: ["no difference that matters", "没有实质差别"],
   inconclusive: ["inconclusive", "没有结论"],
 };
+/** What the size of a change is measured in, where it is no plain number: seconds, or a share. */
+const seconds = { write: duration, beyond: (x) => (x < 0 ? `−${duration(-x)}` : `+${duration(x)}`) };
+const share = { write: (x) => percent(x), beyond: (x) => `${signed(100 * x, 1)}%` };
+const MEASURES = { latency: seconds, failures: share, accuracy: share };
+const PLAIN = { write: (x) => x.toFixed(3), beyond: (x) => signed(x, 3) };
+const measure = (signal) => MEASURES[signal] ?? PLAIN;
 const MODES = { live: ["each user is answered by one of the two", "每个用户由其中一个模型应答"], shadow: ["both answer, the champion’s is shown", "两者都应答，显示冠军的回答"] };
 const ALIASES = { champion: ["champion", "冠军"], challenger: ["challenger", "挑战者"], latest: ["latest", "最新"], gold: ["gold set", "金标准集"] };
 const nameOf = (id) => id.split("@")[0];
@@ -118,7 +124,7 @@ export const PANELS = {
         heads(["signal", "信号"], ["state", "状态"], ["effect", "幅度"], ["beyond the usual", "超出平常"], ["p, corrected", "p（校正）"]),
         drift.map(({ signal, effect, excess, p_adjusted: p, alarm }) => [SIGNALS[signal] ? h("span", { say: SIGNALS[signal] }) : signal,
           h("span", { class: alarm ? "badge no" : "badge yes", say: alarm ? ["alarm", "警报"] : ["as usual", "正常"] }),
-          written(effect, (x) => x.toFixed(3)), written(excess, (x) => signed(x, 3)), written(p, pValue)])))),
+          written(effect, (x) => both(measure(signal).write(x))), written(excess, (x) => both(measure(signal).beyond(x))), written(p, pValue)])))),
   },
   confidence: {
     title: ["How sure it was", "把握程度"],
@@ -161,11 +167,11 @@ export const PANELS = {
     },
   },
   experiment: {
-    title: ["The comparison under way", "进行中的对比"],
+    title: ["Challenger against champion", "挑战者与冠军的对比"],
     of: (data) => data.experiment,
     isEmpty: (found) => !found,
     empty: (model) => ({ words: ["No comparison is under way. Whether a challenger is better will be here, as far as it is known at any time:", "当前没有对比。这里将随时显示挑战者是否更好："], command: `danlu promote ${nameOf(model.id)} trial=live margin=0.02 budget=2000` }),
-    draw: (found, width) => comparison(found, width),
+    draw: (found, width, { name }) => comparison(found, width, name),
   },
   history: {
     wide: true,
@@ -182,9 +188,10 @@ export const PANELS = {
 };
 
 /** An alert in both languages; the event’s own message is for logs, where nothing stands beside it. */
-function told({ window, n, effect, excess, p_adjusted: p }) {
-  return [`changed by window ${integer(window)} (${integer(n)} seen): effect ${effect.toFixed(3)}, ${excess.toFixed(3)} beyond the usual (p = ${pValue(p)})`,
-    `到第 ${integer(window)} 个窗口（共 ${integer(n)} 条）已有变化：幅度 ${effect.toFixed(3)}，超出平常 ${excess.toFixed(3)}（p = ${pValue(p)}）`];
+function told({ signal, window, n, effect, excess, p_adjusted: p }) {
+  const [size, beyond] = [effect, excess].map(measure(signal).write);
+  return [`changed by window ${integer(window)} (${integer(n)} seen): effect ${size}, ${beyond} beyond the usual (p = ${pValue(p)})`,
+    `到第 ${integer(window)} 个窗口（共 ${integer(n)} 条）已有变化：幅度 ${size}，超出平常 ${beyond}（p = ${pValue(p)}）`];
 }
 
 /** The histogram’s bins, from 0 to 1. */
@@ -192,7 +199,7 @@ function bins(counts) {
   return counts.map((n, i) => ({ low: i / counts.length, high: (i + 1) / counts.length, n }));
 }
 
-function comparison({ margin, budget, level, mode, n, n_challenger: ofChallenger, difference, low, high, decision, challenger, by, since, why, n_since: after }, width) {
+function comparison({ margin, budget, level, mode, n, n_challenger: ofChallenger, difference, low, high, decision, challenger, by, since, why, n_since: after }, width, name) {
   const points = (share) => (Math.abs(share) < 1e-9 ? "0" : signed(100 * share, 1));
   const known = Number.isFinite(difference) && Number.isFinite(low) && Number.isFinite(high);
   const [en, zh] = DECISIONS[decision] ?? both(decision);
@@ -207,6 +214,7 @@ function comparison({ margin, budget, level, mode, n, n_challenger: ofChallenger
     known ? interval(width, { value: difference, low, high, band: margin, zero: true, write: points }, ["Difference, in points", "差异（百分点）"], told) : null,
     h("p", { class: "note", say: known ? told : ["No outcome is known yet: feedback decides.", "还没有结果：由反馈决定。"] }),
     h("div", { class: "progress" }, bar, h("span", { class: "note", say: [`${integer(n)} of ${integer(budget)} ${unit[0]}, ${integer(ofChallenger)} by the challenger`, `${integer(n)} / ${integer(budget)} ${unit[1]}，其中挑战者 ${integer(ofChallenger)}`] })),
+    decision === "continue" ? null : h("p", { class: "note" }, h("span", { say: ["Decided; the champion is still the same until somebody acts on it: ", "已有结论；在执行之前冠军不变："] }), h("code", { translate: "no" }, `danlu promote ${name}`)),
     decision === "continue" ? null : h("p", { class: "note", say: [`All of this is as it was when it was decided; ${integer(after)} ${unit[0]} came since and change nothing about it.`, `以上均为作出决定时的情况；此后又有 ${integer(after)} 个${unit[1]}，不影响结论。`] }),
     h("p", { class: "note" }, h("span", { say: ["challenger ", "挑战者 "] }), hash(challenger),
       h("span", { say: [`; ${MODES[mode][0]}. Begun by ${by}, ${moment(since)[0]}: `, `；${MODES[mode][1]}。由 ${by} 于 ${moment(since)[1]} 开始：`] }),

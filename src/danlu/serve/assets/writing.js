@@ -15,7 +15,7 @@ export function writing(model, answer) {
   const heat = h("input", { type: "range", min: 0, max: 2, step: 0.1, value: 0.8 });
   const heatShown = h("output", { class: "n" }, "0.8");
   heat.addEventListener("input", () => { heatShown.textContent = Number(heat.value).toFixed(1); });
-  const most = Math.min(MOST, model.max_len ?? MOST);
+  const most = Math.min(MOST, model.max_len ?? MOST, model.max_new_tokens);
   const length = h("input", { type: "number", min: 1, max: most, value: Math.min(USUAL, most), inputmode: "numeric", required: true });
   const stop = button(["Stop", "停止"], () => halt.abort(), { disabled: true });
   const go = h("button", { type: "submit", class: "main", say: ["Go on", "续写"] });
