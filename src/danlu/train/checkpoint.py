@@ -24,7 +24,6 @@ from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
-from torch.distributed.tensor import DTensor
 
 from danlu.core.chain import Chain
 from danlu.core.errors import CorruptError
@@ -33,9 +32,8 @@ from danlu.core.progress import Progress
 from danlu.model.weights import save_tensors
 from danlu.train.config import RunConfig
 from danlu.train.engine import Tensors
-from danlu.train.shards import load_shards, save_shards
 from danlu.train.tensorboard import EventFile
-from danlu.train.world import World
+from danlu.train.world import World, is_share
 
 __all__ = ["Restored", "Run", "State"]
 
@@ -112,7 +110,7 @@ class Run:
         Raises:
             DanluError: The disk is full or may not be written to; earlier checkpoints are intact.
         """
-        shared = any(isinstance(tensor, DTensor) for named in tensors.values() for tensor in named.values())
+        shared = any(is_share(tensor) for named in tensors.values() for tensor in named.values())
         if not self._world.leads:
             if shared and (name := self._world.message()):
                 self._write_shares(tensors, Path(name))
@@ -139,6 +137,8 @@ class Run:
         self._retain(state)
 
     def _write_shares(self, tensors: Tensors, folder: Path) -> None:
+        from danlu.train.shards import save_shards
+
         for group, named in tensors.items():
             save_shards(named, folder / group)
 
@@ -324,5 +324,10 @@ def _check(folder: Path) -> None:
 
 
 def _tensors(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
-    shared = {path.name: load_shards(path) for path in folder.iterdir() if path.is_dir()}
+    shared = {}
+    for path in folder.iterdir():
+        if path.is_dir():
+            from danlu.train.shards import load_shards
+
+            shared[path.name] = load_shards(path)
     return shared | {path.stem: load_file(path) for path in folder.glob("*.safetensors")}

@@ -12,16 +12,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.rendezvous import rendezvous
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils import _pytree
 
@@ -29,7 +27,11 @@ from danlu.core.batch import Output, Unscored
 from danlu.core.errors import DanluError
 from danlu.model.layers.block import Block
 
-__all__ = ["World", "alone_explained", "assign", "put_away", "sync_now", "whole"]
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
+    from torch.distributed.tensor import DTensor
+
+__all__ = ["World", "alone_explained", "assign", "is_share", "put_away", "sync_now", "whole"]
 
 _PATIENCE = timedelta(days=7)
 """How long the others wait while the first one prepares data or judges a model."""
@@ -115,6 +117,8 @@ class World:
 
     def shard(self, model: nn.Module) -> None:
         """Let every process keep its share of each weight only (FSDP2); gathered block by block where it is needed."""
+        from torch.distributed.fsdp import fully_shard
+
         if Output not in _pytree.SUPPORTED_NODES:
             for record in (Output, Unscored):  # so that it finds the tensors in what the model answers
                 _pytree.register_dataclass(record)
@@ -148,9 +152,18 @@ def alone_explained() -> Iterator[None]:
         ) from error
 
 
+def is_share(tensor: torch.Tensor) -> TypeGuard[DTensor]:
+    """Whether this process has a share of the tensor only."""
+    if not dist.is_initialized():
+        return False  # and sharding, which takes long to import, is not
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(tensor, DTensor)
+
+
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor with the shares of all processes, which must all ask for it; one that is whole stays what it is."""
-    if isinstance(tensor, DTensor):
+    if is_share(tensor):
         full: torch.Tensor = tensor.full_tensor()
         return full
     return tensor
@@ -159,21 +172,31 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def assign(target: torch.Tensor, value: torch.Tensor) -> None:
     """Write a whole tensor into one of which this process may have a share only."""
-    if isinstance(target, DTensor) and not isinstance(value, DTensor):
+    if is_share(target) and not is_share(value):
+        from torch.distributed.tensor import distribute_tensor
+
         value = distribute_tensor(value, target.device_mesh, target.placements, src_data_rank=None)
     target.copy_(value)
 
 
 def put_away(model: nn.Module) -> None:
     """Let go of what others' shares were gathered for a forward pass that no backward pass followed."""
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            module.reshard()
+    for module in _sharded(model):
+        module.reshard()
 
 
 def sync_now(loss: nn.Module, model: nn.Module, now: bool) -> None:
     """Whether the next backward pass brings the gradients together, or only adds to them."""
     if isinstance(loss, DistributedDataParallel):
         loss.require_backward_grad_sync = now
-    if isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(now)
+    for module in _sharded(model):
+        module.set_requires_gradient_sync(now, recurse=False)
+
+
+def _sharded(model: nn.Module) -> list[FSDPModule]:
+    """The parts of a model that each process keeps a share of."""
+    if not dist.is_initialized():
+        return []
+    from torch.distributed.fsdp import FSDPModule
+
+    return [module for module in model.modules() if isinstance(module, FSDPModule)]
