@@ -67,7 +67,7 @@ def under_trial(stage: Stage) -> None:
     promote(workspace, NAME, ["trial=live", "margin=0.05", "budget=500"])
     trial = workspace.experiments.running(NAME)
     assert trial is not None
-    Traffic(workspace, trial).live(300, challenger=1.0, champion=0.3)
+    Traffic(workspace, trial).live(80, challenger=1.0, champion=0.3)
     with Index.open(workspace) as index:
         index.refresh()
 
