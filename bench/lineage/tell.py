@@ -59,7 +59,7 @@ def number(value: Any) -> str:
         return "–"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.2g}" if abs(value) < 0.01 and value else f"{value:.3f}".rstrip("0").rstrip(".")
+    return f"{value:.2g}" if abs(value) < 0.01 and value else f"{value:.4f}".rstrip("0").rstrip(".")
 
 
 def tables_of(pairs: Rows, scores: Rows, scale: Scale) -> dict[str, Table]:
