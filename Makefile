@@ -1,6 +1,6 @@
 # make demo   set up, fetch the sample, run the whole cycle, print where the report is
 # make test   set up, run every test
-# make loop   the whole cycle on real data: train, serve, watch, learn, try, promote; about twenty minutes
+# make loop   the whole cycle on real data: train, serve, watch, learn, try, promote; five minutes on two free cores
 # make check  lint, format and types
 # make bench  the measurements quoted in docs/log.md
 

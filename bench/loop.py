@@ -329,7 +329,7 @@ class Loop:
         }
         alarms = self.facts["again"]["alarms"]
         if alarms:
-            print(f"  its data are tested as before, and traffic is still unlike that test split: {', '.join(alarms)}")
+            print(f"  its traffic has changed since it began to answer: {', '.join(alarms)}")
         print(f"  right {shown(self.facts['again'])}; its record: {verified['counts']}")
 
     def back_and_forth(self) -> None:

@@ -87,14 +87,14 @@ What `make loop` showed: a champion that learnt from reviews of hotels is served
 characters and with typos; the alarm; corrections, and one user who lies; a new model; an A/B on users (margin
 {trial["margin"]:g}, budget {trial["budget"]:,}, written down before); the promotion while requests go on; back, and
 forth again. Intervals: 95%, those of the A/B at all times together. How: `bench/loop.py`; the numbers:
-[outcome.json](outcome.json). The new champion is watched against the test split of its data, which is that of the old
-one: traffic that stays unlike it is still told of.
+[outcome.json](outcome.json). A champion that learnt from feedback is watched against its own first windows, for its
+traffic is what it was made for and its test split is older.
 
 `make loop` 的结果：冠军模型只学过酒店评论，上线并受到监控；随后到来的是图书评论，
 繁体字，带错别字；触发告警；用户纠正答案，其中一人说谎；训练新模型；用户 A/B 试验
 （界限 {trial["margin"]:g}，预算 {trial["budget"]:,}，均事先登记）；在请求不断的情况下晋升；再回退、再恢复。
 区间为 95%，A/B 的区间在所有时刻同时成立。方法见 `bench/loop.py`，数据见
-[outcome.json](outcome.json)。新冠军仍以原来的测试集为参照：与之不同的流量仍会被指出。
+[outcome.json](outcome.json)。从反馈中学习得来的冠军以自己最初的若干窗口为参照：它正是为这样的请求训练的，而测试集更旧。
 
 | | | |
 |---|---|---|

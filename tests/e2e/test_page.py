@@ -443,6 +443,10 @@ def test_a_decided_comparison_says_what_to_do(browser: Browser, fake: FakeServer
         expect(drift).to_contain_text("−4.0 ms")
         expect(drift).to_contain_text("+20.0%")
         check(page)
+        fake.board["drift"], fake.board["windows"] = [], 12  # a champion that learnt: it has no signals yet
+        page.reload()
+        expect(drift).to_contain_text("12 windows of requests so far")
+        expect(drift).not_to_contain_text("Nothing is watched yet")
 
 
 def test_the_board_shows_refreshes_and_pauses(browser: Browser, fake: FakeServer) -> None:

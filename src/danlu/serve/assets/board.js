@@ -63,7 +63,7 @@ export function board(view, model, swapped) {
       const open = [...place.element.querySelectorAll("details")].map((each) => each.open);
       place.key = key;
       const filled = panel.of(state.data);
-      const content = panel.isEmpty?.(filled) ? emptyState(panel.empty(model)) : panel.draw(filled, Math.max(240, inner), state.data);
+      const content = panel.isEmpty?.(filled) ? emptyState(panel.empty(model, filled)) : panel.draw(filled, Math.max(240, inner), state.data);
       place.element.replaceChildren(panel.title
         ? h("section", { class: "panel" }, h("h2", { class: "small", say: panel.title }), content)
         : content);

@@ -117,7 +117,7 @@ export const PANELS = {
     title: ["Has anything changed?", "有变化吗？"],
     of: ({ drift, windows }) => ({ drift, windows }),
     isEmpty: ({ drift }) => !drift?.length,
-    empty: (model) => ({ words: ["Nothing is watched yet. How far requests and answers have moved from what the model was tested on will be here:", "尚未监控。这里将显示请求与回答相对测试数据的偏移："], command: `danlu monitor ${nameOf(model.id)}` }),
+    empty: (model, { windows }) => (windows ? { words: [`${integer(windows)} windows of requests so far. The first ones are what later ones will be compared with: signals come when there are enough.`, `目前有 ${integer(windows)} 个窗口的请求。最初的窗口作为日后比较的参照，数量足够后显示各信号。`] } : { words: ["Nothing is watched yet. How far requests and answers have moved from what the model was tested on will be here:", "尚未监控。这里将显示请求与回答相对测试数据的偏移："], command: `danlu monitor ${nameOf(model.id)}` }),
     draw: ({ drift, windows }) => h("div", {},
       h("p", { class: "note", say: [`After ${windows} windows of requests. An alarm needs both: more than chance allows, at a rate that holds however often it is looked at, and a size that matters.`, `已观察 ${windows} 个窗口。警报需同时满足：超出偶然（无论查看多少次，误报率都成立），且幅度值得关注。`] }),
       h("div", { class: "scroll", tabindex: 0, role: "group", label: ["Signals", "信号"] }, table(
