@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import socket
 from collections.abc import Callable
@@ -13,12 +12,11 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
+from forking import forking
 from small import danlu_in_child
 
 __all__ = ["Crew", "difference", "digests"]
 
-_PRELOAD = ["danlu.pipeline", "danlu.cli.answers", "small", "torch._dynamo", "torch.distributed.fsdp"]
-"""The last but one is what torch imports at the first step of an optimizer: three seconds a process."""
 _KINDS = ("pretrained", "model")
 
 
@@ -30,8 +28,7 @@ class Crew:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.workspace = folder, folder / "workspace"
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(_PRELOAD)
+        self._context = forking()
 
     def start(self, n: int, *words: str) -> list[ForkServerProcess]:
         """Start them, each as torchrun would."""

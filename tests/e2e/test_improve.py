@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
 from pathlib import Path
 
 import pytest
 
 from danlu.core.workspace import Workspace
+from forking import forking
 from made_feedback import asked, champion, feedback_of, fresh, tell
 from sudden_death import danlu_until_killed
 
@@ -166,8 +166,7 @@ def test_an_improvement_that_is_killed_goes_on(danlu, rows, tmp_path):
     workspace = Workspace(danlu.workspace)
     tell(workspace, [feedback_of(request, "labeller:ann", label=label) for request, (_, label) in rows])
     words = ["improve", "tiny", "held_out=0.5", *QUICK, "-w", str(danlu.workspace)]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["danlu.improving", "danlu.cli.improving", "sudden_death", "torch._dynamo"])
+    context = forking()
     log = tmp_path / "log.txt"
     for moment in MOMENTS:
         process = context.Process(target=danlu_until_killed, args=(words, log, moment))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import shutil
@@ -16,6 +15,7 @@ import pytest
 
 from crew import Crew, digests
 from danlu.core.chain import RunChain
+from forking import forking
 from small import made_up, make_dataset, recipe_text
 from sudden_death import danlu_until_killed
 
@@ -86,8 +86,7 @@ MOMENTS = [
 def test_a_kill_between_a_checkpoint_and_its_line_leaves_no_trace(tmp_path: Path) -> None:
     """At the moments that a clock seldom hits; the same run goes on after each."""
     train = {"epochs": 3, "batch_tokens": 512, "checkpoint_seconds": 0}
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["danlu.pipeline", "danlu.cli.answers", "sudden_death", "torch._dynamo"])
+    context = forking()
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
         make_dataset(tmp_path / name, made_up(60))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ import pytest
 from danlu.core.index import Index
 from danlu.core.workspace import Workspace
 from danlu.promoting import promote
+from forking import forking
 from killed_promotion import MIDDLE, promoted_beside, promoted_until
 from made_trial import NAME, Traffic, made_model, proposed
 
-PRELOAD = ["danlu.promoting", "danlu.cli.promoting", "danlu.cli.verbs", "danlu.cli.console"]
-PRELOAD += ["sqlalchemy.dialects.sqlite.pysqlite", "killed_promotion"]
 N_ROUNDS = 21
 """Of two promotions at once: a third begun together, the others come to the last step together."""
 
@@ -27,8 +25,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.whole = Workspace(folder / "whole")
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(PRELOAD)
+        self._context = forking()
 
     def copy(self, name: str) -> Workspace:
         """The workspace once more."""

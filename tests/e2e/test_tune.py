@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
+from forking import forking
 from small import FAMILY, recipe_text, write_source
 from sudden_death import danlu_until_killed
 
@@ -17,8 +17,6 @@ SPACE = {
     "train.learning_rate": {"low": 1e-4, "high": 0.03, "log": True},
     "train.batch_tokens": [256, 512],
 }
-PRELOAD = ["danlu.tuning", "danlu.cli.answers", "optuna", "sudden_death", "torch._dynamo"]
-"""The last is what torch imports at the first step of an optimizer: three seconds a process."""
 KEPT = ["journal.log", "lock", "seeds.json", "study.json"]
 
 
@@ -52,8 +50,7 @@ class Searcher:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.workspace = folder / "workspace"
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(PRELOAD)
+        self._context = forking()
 
     def run(self, moment: tuple[str, str, int] | None = None) -> int | None:
         """Start one that is killed at a moment, or ends; its exit code."""

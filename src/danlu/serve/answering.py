@@ -12,7 +12,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from pydantic import ValidationError
-from torch import nn
 
 from danlu.core.batch import Batch
 from danlu.core.errors import DanluError, UsageError
@@ -27,10 +26,10 @@ from danlu.model.decoding.engine import quick
 from danlu.model.decoding.pieces import Spelling
 from danlu.model.decoding.sampling import uniforms
 from danlu.model.language import NeuralLanguageModel
-from danlu.model.layers.pooling import masked_mean
 from danlu.model.predictor import Predictor
 from danlu.model.text import TextModel
 from danlu.model.translator import NeuralTranslator
+from danlu.model.vectors import with_vectors
 from danlu.serve.batcher import Batcher, Continuous, Gathering, InputError, Kind
 from danlu.serve.config import ServeConfig
 from danlu.serve.slots import Slots
@@ -171,25 +170,17 @@ def _read(predictor: Predictor, model: NeuralClassifier | NeuralLanguageModel, t
 
 def _vectors(model: NeuralClassifier | NeuralLanguageModel, texts: Sequence[list[int]]) -> list[dict[str, Any]]:
     """The mean over a text's tokens of what the head sees of them, at length 1."""
-    found: list[dict[str, Any]] = []
-    seen: list[torch.Tensor] = []
+    tokens = Tokens.of(list(texts))
 
-    def look(_: nn.Module, given: tuple[Any, ...]) -> None:
-        seen.append(given[0])
+    def read() -> np.ndarray:
+        with torch.inference_mode():
+            for start in range(0, len(texts), _READ_AT_ONCE):
+                model.module(collate(tokens, np.arange(start, min(start + _READ_AT_ONCE, len(texts))), PAD))
+        return tokens.lengths
 
-    handle = model.module.head.register_forward_pre_hook(look)
-    try:
-        for start in range(0, len(texts), _READ_AT_ONCE):
-            tokens = Tokens.of(list(texts[start : start + _READ_AT_ONCE]))
-            batch = collate(tokens, np.arange(len(tokens)), PAD)
-            with torch.inference_mode():
-                model.module(batch)
-                vectors_BD = nn.functional.normalize(masked_mean(seen.pop(), batch.text[1]).float(), dim=1)
-            for vector, n in zip(vectors_BD.tolist(), tokens.lengths.tolist(), strict=True):
-                found.append({"vector": vector, "n_tokens": n})
-    finally:
-        handle.remove()
-    return found
+    lengths_n, vectors_nD = with_vectors(model.module, len(texts), read)
+    pairs = zip(vectors_nD.tolist(), lengths_n.tolist(), strict=True)
+    return [{"vector": vector, "n_tokens": n} for vector, n in pairs]
 
 
 def _too_long(n_prompt: int, n_new: int, max_len: int, param: str) -> InputError:
