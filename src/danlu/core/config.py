@@ -113,7 +113,7 @@ def read_overrides(words: Sequence[str]) -> Layer:
             advice = "override a value as key=value, e.g. train.epochs=3"
             raise UsageError(f"not understood: {word!r}", where="command line", advice=advice)
         origins: dict[str, str] = {}
-        value = _read(text, lambda _: f"command line: {word}", f"{key}.", origins)  # noqa: B023 (called at once)
+        value = _read(text, _of_word(word), f"{key}.", origins)
         if not isinstance(value, dict):
             origins[key] = ""
         for part in reversed(key.split(".")):
@@ -148,6 +148,10 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _of_word(word: str) -> Callable[[int | None], str]:
+    return lambda _: f"command line: {word}"
 
 
 def _read(text: str, place: Callable[[int | None], str], prefix: str, origins: dict[str, str]) -> Any:

@@ -181,22 +181,23 @@ def assign(target: torch.Tensor, value: torch.Tensor) -> None:
 
 def put_away(model: nn.Module) -> None:
     """Let go of what others' shares were gathered for a forward pass that no backward pass followed."""
-    for module in _sharded(model):
-        module.reshard()
+    for module in model.modules():
+        if _is_sharded(module):
+            module.reshard()
 
 
 def sync_now(loss: nn.Module, model: nn.Module, now: bool) -> None:
     """Whether the next backward pass brings the gradients together, or only adds to them."""
     if isinstance(loss, DistributedDataParallel):
         loss.require_backward_grad_sync = now
-    for module in _sharded(model):
-        module.set_requires_gradient_sync(now, recurse=False)
+    if _is_sharded(model):
+        model.set_requires_gradient_sync(now)
 
 
-def _sharded(model: nn.Module) -> list[FSDPModule]:
-    """The parts of a model that each process keeps a share of."""
+def _is_sharded(module: nn.Module) -> TypeGuard[FSDPModule]:
+    """Whether each process keeps a share of the module's weights."""
     if not dist.is_initialized():
-        return []
+        return False
     from torch.distributed.fsdp import FSDPModule
 
-    return [module for module in model.modules() if isinstance(module, FSDPModule)]
+    return isinstance(module, FSDPModule)
